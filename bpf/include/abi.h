@@ -1,0 +1,172 @@
+// Every struct, enum and limit that user space and the BPF programs share, defined here and only here.
+// xdpguard/kernel/abi.py reads the numbers out of this file; tests/test_abi.py compares its structs with a
+// C compiler's view. Plain C, no BCC macros. Included by every program of xdp/ and tc/.
+#ifndef XDPGUARD_ABI_H
+#define XDPGUARD_ABI_H
+
+#define XG_ABI_VERSION 1
+#define XG_MAGIC 0x64475058 // "XPGd", first word of the control page and of every blob
+
+// ---- limits -------------------------------------------------------------------------------------------
+#define XG_SLOTS 4          // generations held at once; slot 0 is the built-in "no rules: pass"
+#define XG_BLOCK_RULES 4096 // rules one block of a bit vector covers: 64 words of 64 bits
+#define XG_MAX_BLOCKS 8     // blocks a class may have, so XG_MAX_RULES rules per hook
+#define XG_MAX_RULES 32768
+#define XG_MAX_TARGETS 256  // distinct redirect targets per interface
+#define XG_MAX_EXT_HEADERS 8 // IPv6 extension headers read before the chain counts as too deep
+#define XG_MAX_VLAN_TAGS 2
+
+// ---- hooks --------------------------------------------------------------------------------------------
+#define XG_INGRESS 0
+#define XG_EGRESS 1
+#define XG_HOOKS 2
+
+// ---- actions: XDP's own numbers (uapi/linux/bpf.h, enum xdp_action) --------------------------------------
+enum xg_action {
+	XG_ABORTED = 0, // a redirect whose target is gone
+	XG_DROP = 1,
+	XG_PASS = 2,
+	XG_TX = 3,
+	XG_REDIRECT = 4,
+	XG_ACTIONS = 5,
+};
+
+// ---- protocols as counted -------------------------------------------------------------------------------
+enum xg_proto {
+	XG_PROTO_TCP,
+	XG_PROTO_UDP,
+	XG_PROTO_ICMP,
+	XG_PROTO_ICMPV6,
+	XG_PROTO_SCTP,
+	XG_PROTO_ARP,
+	XG_PROTO_OTHER_IP, // other IP protocols, and IP whose header could not be read
+	XG_PROTO_NON_IP,
+	XG_PROTOS = 8,
+};
+
+// ---- reasons: packets decided by neither a rule nor the default ------------------------------------------
+enum xg_reason {
+	XG_REASON_NONE = 0,               // decided by a rule or the default; never counted here
+	XG_MALFORMED_ETHERNET = 1,        // shorter than an Ethernet header
+	XG_MALFORMED_VLAN = 2,            // a truncated tag, or more than XG_MAX_VLAN_TAGS
+	XG_MALFORMED_ARP = 3,             // shorter than its own address lengths say
+	XG_MALFORMED_IPV4_HEADER = 4,     // truncated, version not 4, IHL < 5 or past the end
+	XG_MALFORMED_IPV4_LENGTH = 5,     // total length below the header or past the frame
+	XG_MALFORMED_IPV6_HEADER = 6,     // truncated, version not 6
+	XG_MALFORMED_IPV6_LENGTH = 7,     // payload length past the frame
+	XG_MALFORMED_IPV6_EXTENSION = 8,  // truncated, too deep, or hop-by-hop not first
+	XG_MALFORMED_FRAGMENT = 9,        // past 65,535 bytes, M set on a length not a multiple of 8 (IPv6), a second
+	                                  // fragment header, a first fragment cut inside its headers, TCP data
+	                                  // that starts inside the TCP header
+	XG_MALFORMED_TCP = 10,            // truncated, data offset < 5 or past the end
+	XG_MALFORMED_UDP = 11,            // truncated, length < 8 or past the end
+	XG_MALFORMED_ICMP = 12,           // truncated (8 bytes)
+	XG_MALFORMED_ICMPV6 = 13,         // truncated (4 bytes)
+	XG_MALFORMED_SCTP = 14,           // truncated (12 bytes)
+	XG_FRAGMENT = 15,                 // `fragments: drop`
+	XG_ESSENTIAL = 16,                // ARP, ND, path MTU, DHCP client traffic that no rule matched
+	XG_TX_REFUSED = 17,               // tx of a group address, or without an Ethernet header
+	XG_MALFORMED_UNREADABLE = 18,     // headers beyond what a program can read: not in an XDP frame's first buffer
+	XG_REASONS = 19,
+};
+
+// ---- the control page: one per interface, BPF reads only `word` ------------------------------------------
+// word: bits 0-7 active slot, 8-15 previous slot, 16-63 deadline in ms of CLOCK_BOOTTIME (0: none).
+#define XG_WORD_PREVIOUS_SHIFT 8
+#define XG_WORD_DEADLINE_SHIFT 16
+#define XG_WORD_SLOT_MASK 0xff
+#define XG_CONTROL_BYTES 4096
+struct xg_control {
+	__u64 word;
+	__u64 bank;          // 0 or 1: which element of `totals` holds; stored last, in one store
+	__u32 magic;
+	__u32 abi_version;
+	__u64 epoch;         // random: names this set of maps for ever
+	__u64 predecessor;   // epoch of the set whose counters this one takes over; 0: none
+	__u64 netns_cookie;  // of the network namespace (SO_NETNS_COOKIE); 0 where the kernel has none
+	__u32 ifindex;
+	__u32 blob_bytes;    // size class: bytes of one blob
+	__u32 counters;      // size class: counters per CPU of one slot
+	__u32 cpus;          // possible CPUs
+	__u32 mode;          // XDP attach flag in force: 2 generic (SKB), 4 native (DRV)
+	__u32 flags;         // XG_FLAG_*
+	__u32 xdp_program;   // program ids that we attached
+	__u32 tc_program;
+	__u64 next_serial;
+};
+#define XG_FLAG_CLSACT_OURS 1 // we added the clsact qdisc
+#define XG_FLAG_L3_DEVICE 2   // frames start at the IP header
+
+// ---- counters: per slot one array, key = CPU, value = `counters` of these ---------------------------------
+struct xg_count {
+	__u64 packets;
+	__u64 bytes;
+};
+// Index of a counter: a hook's part is half of all; inside it the protocol x action matrix, then the deciders:
+// reasons, the default, the rules. Every packet adds to exactly one cell of the matrix and to one decider.
+#define XG_COUNT_MATRIX 0
+#define XG_COUNT_REASONS (XG_PROTOS * XG_ACTIONS)
+#define XG_COUNT_DEFAULT (XG_COUNT_REASONS + XG_REASONS)
+#define XG_COUNT_RULES (XG_COUNT_DEFAULT + 1)
+
+// ---- the blob: one generation's tables for both hooks, one value ------------------------------------------
+// Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere.
+// A paged table: __u16 page[pages], then __u16 class[256] per distinct page. An address table: see classify.h.
+struct xg_paged {
+	__u32 pages;   // offset of __u16 page numbers
+	__u32 entries; // offset of __u16 class numbers, 256 a page
+	__u32 classes; // offset of class records: __u64 blocks present, then __u32 offset[stride] of each block
+	__u32 pad;
+};
+struct xg_address {
+	__u32 starts;  // offset of interval starts, ascending: __u32 each (IPv4), two __u64 high, low (IPv6)
+	__u32 numbers; // offset of __u32 class numbers, one an interval
+	__u32 steps;   // binary search steps: 2^steps intervals, padded with the highest start
+	__u32 classes; // offset of class records, as above
+};
+enum xg_small { XG_SPORT, XG_DPORT, XG_L4, XG_VLAN, XG_SMALL_DIMENSIONS = 4 };
+struct xg_target { // of a redirect
+	__u32 ifindex;
+	__u32 rewrite; // 1: set both MACs
+	__u8 src_mac[6];
+	__u8 dst_mac[6];
+	__u32 pad;
+};
+struct xg_hook {
+	__u32 rules;            // number of rules
+	__u32 class_stride;     // bytes of a class record
+	__u32 default_action;   // XG_DROP or XG_PASS
+	__u32 malformed_action; // XG_DROP or XG_PASS
+	__u32 drop_fragments;
+	__u32 actions;          // offset of __u16 per rule: action | target index << 8
+	__u32 targets;          // offset of struct xg_target
+	__u32 pad;
+	__u64 zero;             // always 0: see HIDE in memory.h
+	struct xg_paged small[XG_SMALL_DIMENSIONS];
+	struct xg_address src4, dst4, src6, dst6;
+};
+struct xg_blob {
+	__u32 magic;
+	__u32 abi_version;
+	__u64 serial;           // 0: being written, not a generation
+	__u32 bytes;            // used
+	__u32 manifest;         // offset of the manifest: names for `stats` and `status`, never read by BPF
+	__u32 manifest_bytes;
+	__u32 pad;
+	struct xg_hook hook[XG_HOOKS];
+};
+// Indices into the small dimensions. Ports: 0-65535; then one page each for "no such field" and for ICMP.
+#define XG_PORT_NONE 65536
+#define XG_PORT_ICMP 65792  // + ICMP or ICMPv6 type (as source port) or code (as destination port)
+#define XG_PORT_PAGES 258
+// L4: protocol number of IPv4, of IPv6; ARP; TCP with a readable header: flags byte of IPv4, of IPv6.
+#define XG_L4_IPV4 0
+#define XG_L4_IPV6 256
+#define XG_L4_ARP 512
+#define XG_L4_TCP4 768
+#define XG_L4_TCP6 1024
+#define XG_L4_PAGES 5
+#define XG_VLAN_NONE 4096
+#define XG_VLAN_PAGES 17
+
+#endif

@@ -1,0 +1,26 @@
+// Counting: every packet adds to exactly one cell of the protocol x action matrix and to exactly one decider
+// (a reason, the default, or a rule), so that seen = sum of actions = sum of protocols = sum of deciders.
+//
+// One array element per CPU: the hooks run with bottom halves off, so nothing else on this CPU adds to the same
+// hook's counters in between.
+#ifndef XDPGUARD_COUNT_H
+#define XDPGUARD_COUNT_H
+
+#include "memory.h"
+
+static __always_inline void add(u8 *counters, u64 mask, u64 index, u64 packets, u64 bytes)
+{
+	struct xg_count *count = (struct xg_count *)(counters + (index & mask) * sizeof(*count));
+	count->packets += packets;
+	count->bytes += bytes;
+}
+
+static __always_inline void count(u8 *counters, u32 hook, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
+{
+	u64 mask = NUMBER(XG_NUMBER_COUNTER_MASK);
+	u64 base = hook == XG_INGRESS ? 0 : (mask + 1) >> 1;
+	add(counters, mask, base + XG_COUNT_MATRIX + protocol * XG_ACTIONS + action, packets, bytes);
+	add(counters, mask, base + decider, packets, bytes);
+}
+
+#endif

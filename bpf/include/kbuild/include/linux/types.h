@@ -1,0 +1,1 @@
+// All types are in linux/kconfig.h, which BCC includes first.

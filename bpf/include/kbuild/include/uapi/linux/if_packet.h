@@ -1,0 +1,1 @@
+// Asked for by BCC's helpers.h; nothing of it is used.

@@ -1,0 +1,143 @@
+// What every parser step shares, and the fourth layer: TCP, UDP, ICMP, ICMPv6, SCTP. Included by parse.h.
+#ifndef XDPGUARD_L4_H
+#define XDPGUARD_L4_H
+
+#include "memory.h"
+
+enum { HOPOPTS = 0, ICMP = 1, TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AH = 51, ICMPV6 = 58, DSTOPTS = 60, SCTP = 132 };
+
+// Not a reason: the header is in the frame but beyond the bytes that can be read directly.
+#define XG_NEED_MORE 255
+
+struct frame {
+	u8 *data, *end;     // what can be read directly
+	u32 length;         // the whole frame
+	u32 hook;
+	u32 l3_device;      // starts at the IP header
+	u32 drop_fragments; // policy of the generation
+	u32 tag_present;    // the outermost tag is in metadata
+	u32 tag;            // its TCI
+	u64 zero;           // see HIDE
+};
+
+struct pkt {
+	u64 protocol;  // enum xg_proto, as counted
+	u64 family;    // 4, 6, or 0
+	u64 essential; // passes when no rule matches
+	u64 l4, sport, dport, vlan; // indices into the small dimensions
+	u64 src_high, src_low, dst_high, dst_low; // host order; an IPv4 address is in low
+};
+
+struct cursor {
+	u32 offset; // of the header to read, from the start of the frame
+	u32 stop;   // end of the packet as the IP header says
+};
+
+// A header of `bytes` at `at`: inside the packet and readable?
+#define NEED(f, at, bytes, stop, reason)                     \
+	do {                                                 \
+		if ((at) + (bytes) > (stop))                 \
+			return reason;                       \
+		if ((f)->data + (at) + (bytes) > (f)->end)   \
+			return XG_NEED_MORE;                 \
+	} while (0)
+
+static __always_inline u32 be16(u8 *p) { return bpf_ntohs(*(u16 *)p); }
+static __always_inline u32 be32(u8 *p) { return bpf_ntohl(*(u32 *)p); }
+static __always_inline u64 be64(u8 *p) { return ((u64)be32(p) << 32) | be32(p + 4); }
+
+static __always_inline u32 protocol_counted(u32 number, u32 family)
+{
+	if (number == TCP)
+		return XG_PROTO_TCP;
+	if (number == UDP)
+		return XG_PROTO_UDP;
+	if (number == ICMP && family == 4)
+		return XG_PROTO_ICMP;
+	if (number == ICMPV6 && family == 6)
+		return XG_PROTO_ICMPV6;
+	if (number == SCTP)
+		return XG_PROTO_SCTP;
+	return XG_PROTO_OTHER_IP;
+}
+
+// first: a first fragment, whose L4 header must be whole (RFC 1858, RFC 7112) and whose payload is not.
+static __always_inline u32 parse_tcp(struct frame *f, struct cursor at, struct pkt *p, u32 first)
+{
+	u32 short_reason = first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_TCP;
+	NEED(f, at.offset, 20, at.stop, short_reason);
+	u8 *tcp = f->data + at.offset;
+	u32 header = (tcp[12] >> 4) * 4;
+	if (header < 20)
+		return XG_MALFORMED_TCP;
+	if (at.offset + header > at.stop)
+		return short_reason;
+	p->sport = be16(tcp);
+	p->dport = be16(tcp + 2);
+	p->l4 = (p->family == 4 ? XG_L4_TCP4 : XG_L4_TCP6) + tcp[13];
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_udp(struct frame *f, struct cursor at, struct pkt *p, u32 first)
+{
+	NEED(f, at.offset, 8, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_UDP);
+	u8 *udp = f->data + at.offset;
+	u32 length = be16(udp + 4), room = at.stop - at.offset;
+	if (length == 0 && room > 65535) // a GSO packet over 64 KiB
+		length = 8;
+	if (length < 8 || (!first && length > room))
+		return XG_MALFORMED_UDP;
+	p->sport = be16(udp);
+	p->dport = be16(udp + 2);
+	u32 client = f->hook == XG_INGRESS ? p->dport : p->sport;
+	u32 server = f->hook == XG_INGRESS ? p->sport : p->dport;
+	p->essential = p->family == 4 ? client == 68 && server == 67 : client == 546 && server == 547;
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_icmp(struct frame *f, struct cursor at, struct pkt *p, u32 first)
+{
+	NEED(f, at.offset, 8, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_ICMP);
+	u8 *icmp = f->data + at.offset;
+	p->sport = XG_PORT_ICMP + icmp[0];
+	p->dport = XG_PORT_ICMP + icmp[1];
+	p->essential = icmp[0] == 3 && icmp[1] == 4; // fragmentation needed, RFC 1191
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_icmpv6(struct frame *f, struct cursor at, struct pkt *p, u32 first, u32 hop_limit)
+{
+	NEED(f, at.offset, 4, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_ICMPV6);
+	u8 *icmp = f->data + at.offset;
+	u32 type = icmp[0];
+	p->sport = XG_PORT_ICMP + type;
+	p->dport = XG_PORT_ICMP + icmp[1];
+	// Packet too big (RFC 8201); neighbour discovery, which a router never forwards (RFC 4861 7.1).
+	p->essential = type == 2 || (type - 133 <= 4 && hop_limit == 255);
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_sctp(struct frame *f, struct cursor at, struct pkt *p, u32 first)
+{
+	NEED(f, at.offset, 12, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_SCTP);
+	p->sport = be16(f->data + at.offset);
+	p->dport = be16(f->data + at.offset + 2);
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_l4(struct frame *f, struct cursor at, struct pkt *p, u32 number, u32 first, u32 hop_limit)
+{
+	if (number == TCP)
+		return parse_tcp(f, at, p, first);
+	if (number == UDP)
+		return parse_udp(f, at, p, first);
+	if (number == ICMP && p->family == 4)
+		return parse_icmp(f, at, p, first);
+	if (number == ICMPV6 && p->family == 6)
+		return parse_icmpv6(f, at, p, first, hop_limit);
+	if (number == SCTP)
+		return parse_sctp(f, at, p, first);
+	return XG_REASON_NONE;
+}
+
+#endif

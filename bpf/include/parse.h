@@ -1,0 +1,207 @@
+// Bytes -> struct pkt, or the named reason why not. The one parser of both hooks.
+//
+// What must never break: a field that could not be read is never equal to anything. A later fragment has no
+// ports, whatever its bytes look like; the reserved byte of a fragment header is never a length (RFC 8200 4.5);
+// a header is read only where the IP lengths say that it lies.
+#ifndef XDPGUARD_PARSE_H
+#define XDPGUARD_PARSE_H
+
+#include "l4.h"
+
+#define ETHERTYPE_IPV4 bpf_htons(0x0800)
+#define ETHERTYPE_ARP bpf_htons(0x0806)
+#define ETHERTYPE_IPV6 bpf_htons(0x86dd)
+#define ETHERTYPE_8021Q bpf_htons(0x8100)
+#define ETHERTYPE_8021AD bpf_htons(0x88a8)
+#define ETHERTYPE_QINQ bpf_htons(0x9100)
+
+static __always_inline u32 parse_ipv4(struct frame *f, u32 offset, struct pkt *p)
+{
+	p->protocol = XG_PROTO_OTHER_IP;
+	NEED(f, offset, 20, f->length, XG_MALFORMED_IPV4_HEADER);
+	u8 *ip = f->data + offset;
+	u32 room = f->length - offset, header = (ip[0] & 15) * 4, total = be16(ip + 2);
+	if ((ip[0] >> 4) != 4 || header < 20 || header > room)
+		return XG_MALFORMED_IPV4_HEADER;
+	if (total == 0 && room > 65535) // a GSO packet over 64 KiB ("BIG TCP")
+		total = room;
+	if (total < header || total > room)
+		return XG_MALFORMED_IPV4_LENGTH;
+	u32 fragment = be16(ip + 6), number = ip[9];
+	p->family = 4;
+	p->protocol = protocol_counted(number, 4);
+	p->src_low = be32(ip + 12);
+	p->dst_low = be32(ip + 16);
+	p->l4 = XG_L4_IPV4 + number;
+	u32 start = (fragment & 0x1fff) * 8, first = 0;
+	if (fragment & 0x3fff) { // MF or an offset
+		if (f->drop_fragments)
+			return XG_FRAGMENT;
+		if (start + total - header > 65535)
+			return XG_MALFORMED_FRAGMENT;
+		if (start) // RFC 3128: the data of a later fragment must not start inside the TCP header
+			return number == TCP && start < 20 ? XG_MALFORMED_FRAGMENT : XG_REASON_NONE;
+		first = 1;
+	}
+	struct cursor at = {(offset + header) & 0x7f, offset + total};
+	return parse_l4(f, at, p, number, first, 0);
+}
+
+static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p)
+{
+	p->protocol = XG_PROTO_OTHER_IP;
+	NEED(f, offset, 40, f->length, XG_MALFORMED_IPV6_HEADER);
+	u8 *ip = f->data + offset;
+	u32 room = f->length - offset - 40, payload = be16(ip + 4);
+	if ((ip[0] >> 4) != 6)
+		return XG_MALFORMED_IPV6_HEADER;
+	if (payload == 0 && room > 65535) // a GSO packet over 64 KiB ("BIG TCP")
+		payload = room;
+	if (payload > room)
+		return XG_MALFORMED_IPV6_LENGTH;
+	p->family = 6;
+	p->src_high = be64(ip + 8);
+	p->src_low = be64(ip + 16);
+	p->dst_high = be64(ip + 24);
+	p->dst_low = be64(ip + 32);
+	u32 number = ip[6], hop_limit = ip[7];
+	u32 at = offset + 40, stop = at + payload, seen_fragment = 0, first = 0;
+	u32 cut = XG_MALFORMED_IPV6_EXTENSION; // the reason for a chain that ends too early
+	for (int i = 0; i <= XG_MAX_EXT_HEADERS; i++) {
+		if (number != HOPOPTS && number != ROUTING && number != FRAGMENT && number != AH && number != DSTOPTS)
+			break;
+		if (i == XG_MAX_EXT_HEADERS || (number == HOPOPTS && i))
+			return XG_MALFORMED_IPV6_EXTENSION;
+		NEED(f, at, 8, stop, cut);
+		u8 *header = f->data + at;
+		u32 length = (header[1] + 1) * 8;
+		if (number == AH)
+			length = (header[1] + 2) * 4;
+		if (number == FRAGMENT) {
+			u32 field = be16(header + 2), start = field & 0xfff8, more = field & 1, bytes = stop - at - 8;
+			u32 next = header[0];
+			length = 8; // whatever the reserved byte says
+			if (seen_fragment)
+				return XG_MALFORMED_FRAGMENT;
+			seen_fragment = 1;
+			if (start || more) {
+				p->protocol = protocol_counted(next, 6);
+				if (f->drop_fragments)
+					return XG_FRAGMENT;
+				if (start + bytes > 65535 || (more && (bytes & 7)))
+					return XG_MALFORMED_FRAGMENT;
+				if (start) {
+					p->l4 = XG_L4_IPV6 + next;
+					return next == TCP && start < 20 ? XG_MALFORMED_FRAGMENT : XG_REASON_NONE;
+				}
+				p->protocol = XG_PROTO_OTHER_IP;
+				first = 1;
+				cut = XG_MALFORMED_FRAGMENT;
+			}
+		}
+		if (at + length > stop)
+			return cut;
+		number = header[0];
+		at = (at + length + f->zero) & 0x7fff; // 8 headers of 2,048 bytes fit
+	}
+	p->protocol = protocol_counted(number, 6);
+	p->l4 = XG_L4_IPV6 + number;
+	struct cursor cursor = {at, stop};
+	return parse_l4(f, cursor, p, number, first, hop_limit);
+}
+
+static __always_inline u32 parse_arp(struct frame *f, u32 offset, struct pkt *p)
+{
+	p->protocol = XG_PROTO_ARP;
+	p->essential = 1;
+	p->l4 = XG_L4_ARP;
+	NEED(f, offset, 8, f->length, XG_MALFORMED_ARP);
+	u8 *arp = f->data + offset;
+	return offset + 8 + 2 * (arp[4] + arp[5]) > f->length ? XG_MALFORMED_ARP : XG_REASON_NONE;
+}
+
+static __always_inline u32 is_tag(u32 type)
+{
+	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD || type == ETHERTYPE_QINQ;
+}
+
+// -> XG_REASON_NONE, a reason, or XG_NEED_MORE. `type` gets the ethertype behind the tags, `offset` its payload.
+static __always_inline u32 parse_ethernet(struct frame *f, struct pkt *p, u32 *type, u32 *offset)
+{
+	u32 tags = 0, at = 14;
+	p->vlan = XG_VLAN_NONE;
+	if (f->tag_present) {
+		tags = 1;
+		p->vlan = f->tag & 0xfff;
+	}
+	NEED(f, 0, 14, f->length, XG_MALFORMED_ETHERNET);
+	*type = *(u16 *)(f->data + 12);
+#pragma unroll
+	for (int i = 0; i <= XG_MAX_VLAN_TAGS; i++) {
+		if (!is_tag(*type))
+			break;
+		if (tags == XG_MAX_VLAN_TAGS)
+			return XG_MALFORMED_VLAN;
+		NEED(f, at, 4, f->length, XG_MALFORMED_VLAN);
+		if (!tags)
+			p->vlan = be16(f->data + at) & 0xfff;
+		*type = *(u16 *)(f->data + at + 2);
+		at += 4;
+		tags++;
+	}
+	*offset = (at + f->zero) & 0x1f; // at most 22
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_l3_device(struct frame *f, struct pkt *p, u32 *type)
+{
+	p->vlan = f->tag_present ? f->tag & 0xfff : XG_VLAN_NONE;
+	NEED(f, 0, 1, f->length, XG_MALFORMED_ETHERNET);
+	u32 version = f->data[0] >> 4;
+	*type = version == 4 ? ETHERTYPE_IPV4 : version == 6 ? ETHERTYPE_IPV6 : 0;
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse_frame(struct frame *f, struct pkt *p)
+{
+	u32 type = 0, offset = 0, reason;
+	p->protocol = XG_PROTO_NON_IP;
+	p->family = 0;
+	p->essential = 0;
+	p->l4 = 0;
+	p->sport = p->dport = XG_PORT_NONE;
+	p->src_high = p->src_low = p->dst_high = p->dst_low = 0;
+	if (f->l3_device)
+		reason = parse_l3_device(f, p, &type);
+	else
+		reason = parse_ethernet(f, p, &type, &offset);
+	if (reason)
+		return reason;
+	if (type == ETHERTYPE_IPV4)
+		return parse_ipv4(f, offset, p);
+	if (type == ETHERTYPE_IPV6)
+		return parse_ipv6(f, offset, p);
+	if (type == ETHERTYPE_ARP)
+		return parse_arp(f, offset, p);
+	return XG_REASON_NONE;
+}
+
+static __always_inline u32 parse(struct frame *f, struct pkt *p)
+{
+	u64 reason = parse_frame(f, p);
+	HIDE(p->protocol, f->zero);
+	HIDE(p->family, f->zero);
+	HIDE(p->essential, f->zero);
+	HIDE(p->l4, f->zero);
+	HIDE(p->sport, f->zero);
+	HIDE(p->dport, f->zero);
+	HIDE(p->vlan, f->zero);
+	HIDE(p->src_high, f->zero);
+	HIDE(p->src_low, f->zero);
+	HIDE(p->dst_high, f->zero);
+	HIDE(p->dst_low, f->zero);
+	HIDE(reason, f->zero);
+	return reason;
+}
+
+#endif
