@@ -1,0 +1,111 @@
+"""Tables -> the bytes of one generation, laid out as ``struct xg_blob`` of abi.h says.
+
+Pure. Offsets are relative to the start, so the bytes stay valid wherever they are copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.abi import abi
+from xdpguard.classify.bitvectors import WORDS, Dimension
+from xdpguard.errors import Problem, RulesError
+
+_ABI = abi()
+MAX_BYTES = 64 << 20
+_MAX_CLASSES = 1 << 16
+
+
+class Blob:
+    """A growing list of arrays at known offsets; ``finish`` joins them."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file
+        self._parts: list[tuple[int, NDArray[Any]]] = []
+        self._end = _ABI.structs["xg_blob"].size
+        self.header = bytearray(self._end)
+
+    def put(self, array: NDArray[Any]) -> int:
+        """Append an array on an 8-byte boundary; return its offset."""
+        offset = -(-self._end // 8) * 8
+        self._parts.append((offset, array))
+        self._end = offset + array.nbytes
+        if self._end > MAX_BYTES:
+            raise self.refused(f"the tables need more than {MAX_BYTES >> 20} MiB; use fewer or broader rules")
+        return offset
+
+    def refused(self, message: str) -> RulesError:
+        return RulesError([Problem(self._file, 0, 0, "error", message)])
+
+    def finish(self) -> NDArray[np.uint8]:
+        joined = np.zeros(-(-self._end // 8) * 8, dtype=np.uint8)
+        joined[: len(self.header)] = np.frombuffer(self.header, dtype=np.uint8)
+        for offset, array in self._parts:
+            joined[offset : offset + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
+        return joined
+
+    def put_classes(self, dimension: Dimension, stride: int) -> int:
+        """Write a dimension's blocks and class records; return the offset of the records."""
+        words = np.zeros((len(dimension.blocks), WORDS + 1), dtype=np.uint64)
+        words[:, 1:] = dimension.blocks
+        words[:, 0] = _bitmap(dimension.blocks != 0)
+        blocks = self.put(words)
+        present = dimension.members >= 0
+        records = np.zeros((len(dimension.members), stride), dtype=np.uint8)
+        records[:, :8] = _bitmap(present).reshape(-1, 1).view(np.uint8)
+        offsets = np.where(present, blocks + dimension.members * (8 * (WORDS + 1)), 0).astype(np.uint32)
+        records[:, 8 : 8 + offsets.shape[1] * 4] = offsets.view(np.uint8)
+        return self.put(records)
+
+    def put_paged(self, dimension: Dimension, pages: int, stride: int, at: int) -> None:
+        """Write a small dimension as ``struct xg_paged`` at offset ``at`` of the header."""
+        if len(dimension.members) > _MAX_CLASSES:
+            raise self.refused(f"more than {_MAX_CLASSES} distinct port ranges in one direction")
+        ends = np.r_[dimension.starts[1:], np.uint64(pages * 256)]
+        values = np.repeat(dimension.numbers.astype(np.uint16), (ends - dimension.starts).astype(np.int64))
+        entries, page_numbers = np.unique(values.reshape(pages, 256), axis=0, return_inverse=True)
+        self._fields(
+            "xg_paged",
+            at,
+            pages=self.put(page_numbers.ravel().astype(np.uint16)),
+            entries=self.put(entries),
+            classes=self.put_classes(dimension, stride),
+        )
+
+    def put_address(self, dimension: Dimension, stride: int, at: int) -> None:
+        """Write an address dimension as ``struct xg_address``: padded to a power of two for the search."""
+        steps = int(len(dimension.starts) - 1).bit_length()
+        padding = (1 << steps) - len(dimension.starts)
+        starts = dimension.starts
+        if starts.dtype.kind == "S":
+            raw = np.frombuffer(starts.tobytes(), dtype=">u8").reshape(-1, 2).astype(np.uint64)
+            padded: NDArray[Any] = np.pad(raw, ((0, padding), (0, 0)), constant_values=0xFFFFFFFFFFFFFFFF)
+        else:
+            padded = np.pad(starts.astype(np.uint32), (0, padding), constant_values=0xFFFFFFFF)
+        self._fields(
+            "xg_address",
+            at,
+            starts=self.put(padded),
+            numbers=self.put(np.pad(dimension.numbers, (0, padding), mode="edge")),
+            steps=steps,
+            classes=self.put_classes(dimension, stride),
+        )
+
+    def _fields(self, struct: str, at: int, **values: int) -> None:
+        for name, value in values.items():
+            _ABI.put(self.header, f"{struct}.{name}", value, at)
+
+
+def _bitmap(flags: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """[n, k <= 64] truth values -> [n] words, column 0 in the lowest bit."""
+    wide = np.zeros((len(flags), 64), dtype=bool)
+    wide[:, : flags.shape[1]] = flags
+    return np.packbits(wide, axis=1, bitorder="little").view(np.uint64).ravel()
+
+
+def concatenate_bytes(parts: Sequence[bytes]) -> NDArray[np.uint8]:
+    return np.frombuffer(b"".join(parts), dtype=np.uint8)
