@@ -1,0 +1,297 @@
+"""The bpf(2) system call: one plain function per command that xdpguard uses.
+
+Owns the layout of ``union bpf_attr`` (uapi/linux/bpf.h) and nothing else: no paths, no policy, no printing.
+Every function raises ``OSError`` with the kernel's errno; the callers turn it into a sentence. Attributes are
+zeroed to their end, since the kernel refuses unknown non-zero bytes with E2BIG.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import mmap
+import os
+import platform
+import struct
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
+
+_MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN = 5, 6, 7, 10
+_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_BIND_MAP = 13, 14, 15, 35
+
+# enum bpf_map_type and bpf_prog_type
+MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_DEVMAP_HASH = 2, 12, 25
+PROG_SCHED_CLS, PROG_XDP = 3, 6
+
+F_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
+F_XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS, Linux 5.18
+F_TEST_XDP_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18
+
+_LOG_BYTES = 1 << 24
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class VerifierError(OSError):
+    """The kernel refused a program. ``log`` is the verifier's whole text."""
+
+    def __init__(self, number: int, log: str) -> None:
+        super().__init__(number, os.strerror(number))
+        self.log = log
+
+
+def _bpf(command: int, attributes: bytearray) -> int:
+    buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"bpf(2) is not known for {platform.machine()}")
+    while True:
+        result: int = _libc.syscall(number, command, buffer, ctypes.c_int(len(attributes)))
+        if result >= 0:
+            return result
+        code = ctypes.get_errno()
+        # The verifier gives EAGAIN when a signal interrupts it; libbpf tries again too.
+        if code != errno.EAGAIN or command != _PROG_LOAD:
+            raise OSError(code, os.strerror(code))
+
+
+def map_create(
+    kind: int,
+    key_bytes: int,
+    value_bytes: int,
+    entries: int,
+    *,
+    flags: int = 0,
+    inner: int = 0,
+    name: str = "",
+) -> int:
+    """Create a map; return its fd. ``inner`` is the template's fd of a map of maps."""
+    attributes = bytearray(72)
+    struct.pack_into(
+        "=IIIIIII16s", attributes, 0,
+        kind, key_bytes, value_bytes, entries, flags, inner, 0, name.encode()[:15],
+    )  # fmt: skip
+    return _bpf(_MAP_CREATE, attributes)
+
+
+def _element(command: int, fd: int, key: bytes, value: bytes | bytearray, flags: int = 0) -> bytes:
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    value_buffer = ctypes.create_string_buffer(bytes(value), len(value))
+    attributes = bytearray(32)
+    struct.pack_into(
+        "=IIQQQ", attributes, 0,
+        fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), flags,
+    )  # fmt: skip
+    _bpf(command, attributes)
+    return value_buffer.raw
+
+
+def map_lookup(fd: int, key: bytes, value_bytes: int) -> bytes:
+    """The value at ``key``. For a map of maps it is the inner map's id, not an fd. ENOENT: no such key."""
+    return _element(_MAP_LOOKUP, fd, key, bytes(value_bytes))
+
+
+def map_update(fd: int, key: bytes, value: bytes) -> None:
+    """Set one element. For a map of maps ``value`` is the inner fd and the call waits for a grace period."""
+    _element(_MAP_UPDATE, fd, key, value)
+
+
+def map_delete(fd: int, key: bytes) -> None:
+    _element(_MAP_DELETE, fd, key, b"\0" * 8)
+
+
+def map_keys(fd: int, key_bytes: int) -> list[bytes]:
+    """Every key of a hash map, in no order."""
+    keys: list[bytes] = []
+    current = ctypes.create_string_buffer(key_bytes)
+    following = ctypes.create_string_buffer(key_bytes)
+    attributes = bytearray(32)
+    struct.pack_into("=IIQQQ", attributes, 0, fd, 0, 0, ctypes.addressof(following), 0)
+    while True:
+        try:
+            _bpf(_MAP_NEXT_KEY, attributes)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return keys
+            raise
+        keys.append(following.raw)
+        current.raw = following.raw
+        struct.pack_into(
+            "=IIQQQ", attributes, 0, fd, 0, ctypes.addressof(current), ctypes.addressof(following), 0
+        )
+
+
+def map_memory(fd: int, size: int, *, writable: bool = True) -> mmap.mmap:
+    """The values of a BPF_F_MMAPABLE array as shared memory; ``size`` bytes, rounded up to whole pages."""
+    pages = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
+    protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+    return mmap.mmap(fd, pages, mmap.MAP_SHARED, protection)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedProgram:
+    fd: int
+    log: str  # verifier log; empty unless asked for
+
+
+def prog_load(kind: int, code: bytes, name: str, *, flags: int = 0, log_level: int = 0) -> LoadedProgram:
+    """Verify and load ``code``. On refusal run again with the full log and raise VerifierError.
+
+    ``log_level`` 4 gives only the statistics ("processed N insns").
+    """
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+
+    def attempt(level: int) -> tuple[int, str]:
+        log = ctypes.create_string_buffer(_LOG_BYTES if level else 1)
+        attributes = bytearray(144)
+        struct.pack_into(
+            "=IIQQIIQII16sII", attributes, 0,
+            kind, len(code) // 8, ctypes.addressof(instructions), ctypes.addressof(licence),
+            level, len(log) if level else 0, ctypes.addressof(log) if level else 0,
+            0, flags, name.encode()[:15], 0, 0,
+        )  # fmt: skip
+        try:
+            return _bpf(_PROG_LOAD, attributes), log.value.decode(errors="replace")
+        except OSError as error:
+            raise VerifierError(error.errno or 0, log.value.decode(errors="replace")) from None
+
+    try:
+        return LoadedProgram(*attempt(log_level))
+    except VerifierError as refused:
+        if refused.errno in (errno.EPERM, errno.ENOMEM):
+            raise
+        return LoadedProgram(*attempt(1))  # raises again, with the log
+
+
+@dataclass(frozen=True, slots=True)
+class TestRun:
+    verdict: int
+    nanoseconds: int  # mean of one run
+    data: bytes  # the frame as the program left it
+
+
+def prog_test_run(
+    fd: int,
+    frame: bytes,
+    *,
+    repeat: int = 1,
+    context: bytes = b"",
+    flags: int = 0,
+    batch: int = 0,
+    out_bytes: int | None = None,
+) -> TestRun:
+    """BPF_PROG_TEST_RUN. Frames under 14 bytes are refused by the kernel (EINVAL)."""
+    data = ctypes.create_string_buffer(frame, len(frame))
+    space = (len(frame) + 256) if out_bytes is None else out_bytes
+    out = ctypes.create_string_buffer(max(space, 1))
+    ctx = ctypes.create_string_buffer(context, len(context)) if context else None
+    attributes = bytearray(80)
+    struct.pack_into(
+        "=IIIIQQIIIIQQIII", attributes, 0,
+        fd, 0, len(frame), space, ctypes.addressof(data), ctypes.addressof(out) if space else 0,
+        repeat, 0, len(context), 0, ctypes.addressof(ctx) if ctx else 0, 0, flags, 0, batch,
+    )  # fmt: skip
+    _bpf(_PROG_TEST_RUN, attributes)
+    (verdict,) = struct.unpack_from("=I", attributes, 4)
+    (size,) = struct.unpack_from("=I", attributes, 12)
+    (duration,) = struct.unpack_from("=I", attributes, 36)
+    return TestRun(verdict, duration, out.raw[: min(size, space)])
+
+
+def obj_pin(fd: int, path: Path) -> None:
+    text = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = bytearray(24)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), fd, 0)
+    _bpf(_OBJ_PIN, attributes)
+
+
+def obj_get(path: Path) -> int:
+    """A new fd of a pinned map or program."""
+    text = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = bytearray(24)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, 0)
+    return _bpf(_OBJ_GET, attributes)
+
+
+def _by_id(command: int, number: int) -> int:
+    attributes = bytearray(16)
+    struct.pack_into("=III", attributes, 0, number, 0, 0)
+    return _bpf(command, attributes)
+
+
+def prog_by_id(number: int) -> int:
+    """A new fd of the program with this id. ENOENT: no such program."""
+    return _by_id(_PROG_BY_ID, number)
+
+
+def map_by_id(number: int) -> int:
+    return _by_id(_MAP_BY_ID, number)
+
+
+def prog_bind_map(program: int, table: int) -> None:
+    """Tie a map's lifetime to a program that does not itself use it (Linux 5.10)."""
+    attributes = bytearray(16)
+    struct.pack_into("=III", attributes, 0, program, table, 0)
+    _bpf(_PROG_BIND_MAP, attributes)
+
+
+def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
+    info = bytearray(size)
+    info[: len(template)] = template
+    anchor = (ctypes.c_char * size).from_buffer(info)
+    attributes = bytearray(16)
+    struct.pack_into("=IIQ", attributes, 0, fd, size, ctypes.addressof(anchor))
+    _bpf(_INFO_BY_FD, attributes)
+    del anchor
+    return info
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    kind: int
+    id: int
+    tag: str
+    name: str
+    map_ids: tuple[int, ...]
+
+
+def prog_info(fd: int) -> ProgramInfo:
+    ids = (ctypes.c_uint32 * 64)()
+    template = bytearray(64)
+    struct.pack_into("=I", template, 52, len(ids))
+    struct.pack_into("=Q", template, 56, ctypes.addressof(ids))
+    info = _info(fd, 128, bytes(template))
+    kind, number, tag = struct.unpack_from("=II8s", info, 0)
+    (count,) = struct.unpack_from("=I", info, 52)
+    name = bytes(info[64:80]).split(b"\0")[0].decode(errors="replace")
+    return ProgramInfo(kind, number, tag.hex(), name, tuple(ids[: min(count, len(ids))]))
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    kind: int
+    id: int
+    key_bytes: int
+    value_bytes: int
+    entries: int
+    flags: int
+    name: str
+
+
+def map_info(fd: int) -> MapInfo:
+    info = _info(fd, 80)
+    name = bytes(info[24:40]).split(b"\0")[0].decode(errors="replace")
+    kind, number, key_bytes, value_bytes, entries, flags = struct.unpack_from("=6I", info, 0)
+    return MapInfo(kind, number, key_bytes, value_bytes, entries, flags, name)
+
+
+@cache
+def possible_cpus() -> int:
+    """How many CPUs the kernel may ever use: the highest number in the "possible" list, plus one."""
+    text = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    return int(text.replace(",", "-").split("-")[-1]) + 1

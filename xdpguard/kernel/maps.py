@@ -1,0 +1,244 @@
+"""The maps of one interface: made, found again, read and written.
+
+Owns what the maps are (types, sizes, names) and the one store that makes a generation live. What must never
+break: the control word is written in one 8-byte store, and no slot is written while a packet may still read
+it (``grace``). Knows nothing of rules; paths are in ``kernel/pins.py``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import os
+import resource
+from dataclasses import dataclass
+
+from xdpguard.abi import abi
+from xdpguard.errors import ForeignError
+from xdpguard.kernel import bpf
+
+_ABI = abi()
+_NUMBERS = _ABI.numbers
+SLOTS = _NUMBERS["XG_SLOTS"]
+COUNT_BYTES = _ABI.structs["xg_count"].size
+_CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
+_SMALLEST_BLOB, _SMALLEST_COUNTERS, _CLASS_STEP = 256 << 10, 1 << 10, 4
+NAMES = ("control", "blobs", "counters", "targets", "totals")
+_PREFIX = "xg_"
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A size class: bytes of one blob, counters per CPU of one slot."""
+
+    blob_bytes: int
+    counters: int
+
+    def holds(self, blob_bytes: int, counters: int) -> bool:
+        return blob_bytes <= self.blob_bytes and counters <= self.counters
+
+    @property
+    def bank_bytes(self) -> int:
+        """Room for the totals; two banks are kept."""
+        return self.blob_bytes // 2
+
+
+def size_class(blob_bytes: int, counters: int) -> Size:
+    """The smallest class that holds both. Classes grow by four, so that few loads need new programs."""
+    blob, count = _SMALLEST_BLOB, _SMALLEST_COUNTERS
+    while blob < blob_bytes:
+        blob *= _CLASS_STEP
+    while count < counters:
+        count *= _CLASS_STEP
+    return Size(blob, count)
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """The control word. ``deadline_ms``: CLOCK_BOOTTIME, 0 = none."""
+
+    active: int
+    previous: int
+    deadline_ms: int = 0
+
+    def pack(self) -> int:
+        return (
+            self.active
+            | self.previous << _NUMBERS["XG_WORD_PREVIOUS_SHIFT"]
+            | self.deadline_ms << _NUMBERS["XG_WORD_DEADLINE_SHIFT"]
+        )
+
+    @classmethod
+    def unpack(cls, value: int) -> Word:
+        mask = _NUMBERS["XG_WORD_SLOT_MASK"]
+        previous = value >> _NUMBERS["XG_WORD_PREVIOUS_SHIFT"] & mask
+        return cls(value & mask, previous, value >> _NUMBERS["XG_WORD_DEADLINE_SHIFT"])
+
+
+class MapSet:
+    """Open fds of one interface's maps, and its control page as shared memory."""
+
+    def __init__(self, fds: dict[str, int]) -> None:
+        self.fds = fds
+        self._page = bpf.map_memory(fds["control"], _CONTROL_BYTES)
+        self._words: dict[str, ctypes.c_uint64] = {}
+        if self.get("magic") != _NUMBERS["XG_MAGIC"]:
+            raise ForeignError(
+                "a map called xg_control is not xdpguard's: its magic is wrong; nothing changed"
+            )
+
+    # ---- the control page ---------------------------------------------------------------------------------
+
+    def get(self, field: str) -> int:
+        return _ABI.get(self._page, f"xg_control.{field}")
+
+    def put(self, field: str, value: int) -> None:
+        """Set a field that no packet reads."""
+        _ABI.put(self._page, f"xg_control.{field}", value)
+
+    def _store(self, field: str, value: int) -> None:
+        """One aligned 8-byte store; struct.pack_into would write byte by byte."""
+        word = self._words.get(field)
+        if word is None:
+            word = ctypes.c_uint64.from_buffer(self._page, _ABI.offset(f"xg_control.{field}"))
+            self._words[field] = word
+        word.value = value
+
+    @property
+    def word(self) -> Word:
+        return Word.unpack(self.get("word"))
+
+    @word.setter
+    def word(self, word: Word) -> None:
+        self._store("word", word.pack())
+
+    def switch_bank(self, bank: int) -> None:
+        self._store("bank", bank)
+
+    @property
+    def size(self) -> Size:
+        return Size(self.get("blob_bytes"), self.get("counters"))
+
+    @property
+    def current_abi(self) -> bool:
+        return self.get("abi_version") == _NUMBERS["XG_ABI_VERSION"]
+
+    # ---- slots --------------------------------------------------------------------------------------------
+
+    def _inner(self, outer: str, slot: int) -> int:
+        number = int.from_bytes(bpf.map_lookup(self.fds[outer], slot.to_bytes(4, "little"), 4), "little")
+        return bpf.map_by_id(number)
+
+    def blob(self, slot: int) -> mmap.mmap:
+        fd = self._inner("blobs", slot)
+        try:
+            return bpf.map_memory(fd, self.size.blob_bytes)
+        finally:
+            os.close(fd)
+
+    def counters(self, slot: int) -> mmap.mmap:
+        """All CPUs' counters of a slot: [CPU][index] of struct xg_count."""
+        fd = self._inner("counters", slot)
+        try:
+            return bpf.map_memory(fd, self.get("cpus") * self.size.counters * COUNT_BYTES)
+        finally:
+            os.close(fd)
+
+    def totals(self) -> mmap.mmap:
+        return bpf.map_memory(self.fds["totals"], 2 * self.size.bank_bytes)
+
+    def grace(self) -> None:
+        """Return after every packet that was in flight at the call is done.
+
+        Putting an inner map into an outer one waits for that (Linux commit 1ae80cf31938).
+        """
+        fd = self._inner("blobs", 0)
+        bpf.map_update(self.fds["blobs"], bytes(4), fd.to_bytes(4, "little"))
+        os.close(fd)
+
+    def close(self) -> None:
+        self._words.clear()
+        self._page.close()
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+def create(size: Size, fields: dict[str, int]) -> MapSet:
+    """Make the maps of one interface, all slots empty. ``fields``: more fields of struct xg_control."""
+    _raise_memlock()
+    cpus = bpf.possible_cpus()
+    fds = {
+        "control": bpf.map_create(
+            bpf.MAP_ARRAY, 4, _CONTROL_BYTES, 1, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}control"
+        )
+    }
+    page = bpf.map_memory(fds["control"], _CONTROL_BYTES)
+    for name, value in {
+        "magic": _NUMBERS["XG_MAGIC"],
+        "abi_version": _NUMBERS["XG_ABI_VERSION"],
+        "epoch": int.from_bytes(os.urandom(8), "little"),
+        "blob_bytes": size.blob_bytes,
+        "counters": size.counters,
+        "cpus": cpus,
+        "next_serial": 1,
+        **fields,
+    }.items():
+        _ABI.put(page, f"xg_control.{name}", value)
+    page.close()
+    fds["blobs"] = _outer("blob", size.blob_bytes, 1)
+    fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
+    fds["targets"] = bpf.map_create(
+        bpf.MAP_DEVMAP_HASH, 4, 4, _NUMBERS["XG_MAX_TARGETS"] * SLOTS, name=f"{_PREFIX}targets"
+    )
+    fds["totals"] = bpf.map_create(
+        bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"
+    )
+    return MapSet(fds)
+
+
+def _outer(name: str, value_bytes: int, entries: int) -> int:
+    """A map of SLOTS arrays, all made here once and with one shape: inlined lookups check the template's."""
+    inner = [
+        bpf.map_create(
+            bpf.MAP_ARRAY, 4, value_bytes, entries, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}{name}{slot}"
+        )
+        for slot in range(SLOTS)
+    ]
+    outer = bpf.map_create(bpf.MAP_ARRAY_OF_MAPS, 4, 4, SLOTS, inner=inner[0], name=f"{_PREFIX}{name}s")
+    for slot, fd in enumerate(inner):
+        bpf.map_update(outer, slot.to_bytes(4, "little"), fd.to_bytes(4, "little"))
+        os.close(fd)
+    return outer
+
+
+def from_program(number: int) -> MapSet | None:
+    """The maps of a loaded program, by its id; None if it is not one of ours or is gone."""
+    try:
+        program = bpf.prog_by_id(number)
+    except FileNotFoundError:
+        return None
+    found: dict[str, int] = {}
+    for map_id in bpf.prog_info(program).map_ids:
+        fd = bpf.map_by_id(map_id)
+        name = bpf.map_info(fd).name.removeprefix(_PREFIX)
+        if name in NAMES and name not in found:
+            found[name] = fd
+        else:
+            os.close(fd)
+    os.close(program)
+    if set(found) != set(NAMES):
+        for fd in found.values():
+            os.close(fd)
+        return None
+    try:
+        return MapSet(found)
+    except (ForeignError, OSError, ValueError):
+        return None
+
+
+def _raise_memlock() -> None:
+    """Before Linux 5.11 maps count against RLIMIT_MEMLOCK; where it cannot be raised, map_create says so."""
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (ValueError, OSError):
+        return

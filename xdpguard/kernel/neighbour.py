@@ -1,0 +1,112 @@
+"""Who is next door: gateways and their MACs, the route to an address, and which addresses are the host's own.
+
+Owns the route and neighbour requests that the preflight needs. Only asks, never sets. All functions work in
+the current thread's network namespace.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any, NamedTuple
+
+from xdpguard.errors import KernelError
+from xdpguard.kernel import link
+
+Address = IPv4Address | IPv6Address
+
+_RTN_UNICAST, _RTN_LOCAL = 1, 2  # uapi/linux/rtnetlink.h
+# NUD_REACHABLE | STALE | DELAY | PROBE | NOARP | PERMANENT: the states with a usable MAC,
+# uapi/linux/neighbour.h
+_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
+# No route, and the answers of the route types unreachable, prohibit and blackhole.
+_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    address: Address
+    mac: bytes | None  # None: not in the neighbour table, or not resolved
+
+
+class Route(NamedTuple):
+    """Where a packet to some address leaves."""
+
+    oif: int  # ifindex
+    prefsrc: Address | None  # the source address the kernel would choose
+
+
+def gateways(ifindex: int) -> list[Gateway]:
+    """The gateways of all default routes out of this interface, IPv4 first, each once.
+
+    Any routing table counts. A default route without gateway (point to point) has none.
+    """
+    addresses: dict[Address, None] = {}
+    try:
+        with link.session() as session:
+            for family in (socket.AF_INET, socket.AF_INET6):
+                for route in session.get_routes(family=family):
+                    if route["dst_len"] == 0 and route["type"] == _RTN_UNICAST:
+                        addresses.update(dict.fromkeys(_next_hops(route, ifindex)))
+            macs = _macs(session, ifindex) if addresses else {}
+    except OSError as error:
+        raise KernelError(f"cannot read routes and neighbours: {error.strerror}") from error
+    return [Gateway(address, macs.get(address)) for address in addresses]
+
+
+def _next_hops(route: Any, ifindex: int) -> Iterator[Address]:
+    several = route.get_attr("RTA_MULTIPATH")
+    hops = several or [route]
+    for hop in hops:
+        if (hop["oif"] if several else route.get_attr("RTA_OIF")) != ifindex:
+            continue
+        via = hop.get_attr("RTA_VIA")  # an IPv4 route by way of an IPv6 gateway, RFC 5549
+        address = via["addr"] if via else hop.get_attr("RTA_GATEWAY")
+        if address:
+            yield ip_address(address)
+
+
+def _macs(session: Any, ifindex: int) -> dict[Address, bytes]:
+    found: dict[Address, bytes] = {}
+    for family in (socket.AF_INET, socket.AF_INET6):
+        for entry in session.get_neighbours(family=family):
+            mac = entry.get_attr("NDA_LLADDR")
+            if entry["ifindex"] == ifindex and entry["state"] & _USABLE and mac:
+                found[ip_address(entry.get_attr("NDA_DST"))] = bytes.fromhex(mac.replace(":", ""))
+    return found
+
+
+def route_to(address: Address) -> Route | None:
+    """The interface and source address for packets to ``address``, or None without a route."""
+    answer = _lookup(address)
+    if answer is None or answer.get_attr("RTA_OIF") is None:
+        return None
+    prefsrc = answer.get_attr("RTA_PREFSRC")
+    return Route(answer.get_attr("RTA_OIF"), ip_address(prefsrc) if prefsrc else None)
+
+
+def is_local(address: Address) -> bool:
+    """Is this one of the namespace's own addresses?"""
+    answer = _lookup(address)
+    return answer is not None and answer["type"] == _RTN_LOCAL
+
+
+def _lookup(address: Address) -> Any | None:
+    request: dict[str, str | int] = {"dst": str(address)}
+    if isinstance(address, IPv6Address) and address.scope_id:
+        # A link-local address means one interface only, named by its scope.
+        request = {"dst": str(address).split("%")[0], "oif": _scope(address.scope_id)}
+    try:
+        with link.session() as session:
+            return session.route("get", **request)[0]
+    except OSError as error:
+        if error.errno in _NO_ROUTE:
+            return None
+        raise KernelError(f"cannot look up the route to {address}: {error.strerror}") from error
+
+
+def _scope(name: str) -> int:
+    return int(name) if name.isdecimal() else link.find(name).ifindex
