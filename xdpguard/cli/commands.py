@@ -1,0 +1,169 @@
+"""One short function per command: call the verb, show its result, give the exit code.
+
+No logic of the filter is here. Every verb is imported when its command runs, because imports are most of what
+a command costs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xdpguard.errors import ForeignError, NotLoadedError, RulesError, XdpguardError
+from xdpguard.ui.streams import emit, report, say
+from xdpguard.ui.text import place, printable
+
+if TYPE_CHECKING:
+    from xdpguard.guard.model import InterfaceStatus
+    from xdpguard.rules.model import RuleSet
+    from xdpguard.stats.model import Snapshot
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the command that was parsed. Returns its exit code or raises XdpguardError."""
+    return COMMANDS[arguments.command](arguments)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    codes = [_check_one(file) for file in arguments.rules]
+    return RulesError.exit_code if RulesError.exit_code in codes else max(codes)
+
+
+def _check_one(file: str) -> int:
+    try:
+        ruleset = _read(file)
+        from xdpguard.classify.compile import build
+
+        build(ruleset)  # so that what check accepts also compiles
+    except XdpguardError as error:
+        report(error)
+        return error.exit_code
+    counts = f"{len(ruleset.ingress.rules)} ingress and {len(ruleset.egress.rules)} egress rules"
+    emit(f"{printable(file)}: ok, {counts}\n")
+    return 0
+
+
+def _read(file: str) -> RuleSet:
+    """The rule set of ``file``, its notes said. Raises RulesError, or PrivilegeError if it is unreadable."""
+    from xdpguard.rules.parse import load_file
+
+    ruleset = load_file(file)
+    for note in ruleset.notes:
+        say(note)
+    return ruleset
+
+
+def load(arguments: argparse.Namespace) -> int:
+    ruleset = _read(arguments.rules)
+    from xdpguard.guard.load import load as verb
+
+    verb(
+        arguments.interfaces,
+        ruleset,
+        mode=arguments.mode or "auto",
+        netns=arguments.netns,
+        confirm=arguments.confirm,
+        force=arguments.force,
+        say=say,
+        verbose=arguments.verbose,
+    )
+    return 0
+
+
+def confirm(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.verbs import confirm as verb
+
+    verb(arguments.interfaces, arguments.netns, say)
+    return 0
+
+
+def rollback(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.verbs import rollback as verb
+
+    verb(arguments.interfaces, arguments.netns, say)
+    return 0
+
+
+def unload(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.verbs import unload as verb
+
+    verb(arguments.interfaces, arguments.netns, say)
+    return 0
+
+
+def status(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.status import status as verb
+    from xdpguard.ui.status import render
+
+    found = verb(arguments.interface, arguments.netns)
+    emit(render(found, arguments.format or "table"))
+    return _status_code(found, arguments.interface, arguments.netns)
+
+
+def _status_code(found: list[InterfaceStatus], interface: str | None, netns: str | None) -> int:
+    if any(not one.protected() for one in found):
+        return ForeignError.exit_code
+    if interface is not None and not any(one.active for one in found):
+        say(f"{place(interface, netns)}: xdpguard is not loaded there")
+        return NotLoadedError.exit_code
+    return 0
+
+
+def stats(arguments: argparse.Namespace) -> int:
+    from xdpguard.stats.read import snapshot as read
+    from xdpguard.ui.stats import render
+
+    format = arguments.format or "table"
+
+    def snapshot() -> Snapshot:
+        taken = read(arguments.interface, arguments.netns)
+        _tell(taken, format)
+        return taken
+
+    if arguments.watch is not None:
+        _watch(snapshot, arguments, format)
+    else:
+        emit(render(snapshot(), arguments.by, format))
+    return 0
+
+
+def _tell(snapshot: Snapshot, format: str) -> None:
+    """On standard error, what the chosen format has no place for."""
+    from xdpguard.ui.identity import faults
+
+    if not snapshot.interfaces:
+        say("xdpguard is not loaded on any interface: there are no counters")
+    if format != "table":
+        for fault in faults(snapshot):
+            say(f"xdpguard: warning: {fault}")
+
+
+def _watch(snapshot: Callable[[], Snapshot], arguments: argparse.Namespace, format: str) -> None:
+    from xdpguard.ui import watch
+
+    endless = iter(snapshot, None)
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    if terminal and os.environ.get("TERM", "dumb") != "dumb":
+        watch.on_terminal(endless, arguments.watch, time.sleep, emit, arguments.by, format, _terminal_rows)
+    else:
+        watch.in_pipe(endless, arguments.watch, time.sleep, emit, arguments.by, format)
+
+
+def _terminal_rows() -> int:
+    return shutil.get_terminal_size().lines
+
+
+COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "check": check,
+    "load": load,
+    "confirm": confirm,
+    "rollback": rollback,
+    "unload": unload,
+    "status": status,
+    "stats": stats,
+}

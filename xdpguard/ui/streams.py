@@ -1,0 +1,51 @@
+"""Standard output and standard error: the only place that writes to them."""
+
+from __future__ import annotations
+
+import sys
+
+from xdpguard.errors import RulesError, XdpguardError
+from xdpguard.ui.text import printable
+
+
+class OutputClosed(Exception):
+    """Whoever read standard output is gone: the command ends quietly."""
+
+
+def emit(text: str) -> None:
+    """Write ``text`` to standard output at once. Raises OutputClosed, or OSError (a full disk)."""
+    if sys.stdout is None:  # started with standard output closed
+        raise OutputClosed
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise OutputClosed from None
+
+
+def say(line: str) -> None:
+    """One line on standard error. A reader that is gone must not stop a load half way: failures end here."""
+    if sys.stderr is None:
+        return
+    try:
+        sys.stderr.write(printable(line) + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass  # there is no other place to say so
+
+
+def complain(message: str) -> None:
+    """``xdpguard: error: message``; further lines of the message (a verifier's log) follow as they are."""
+    first, *rest = message.splitlines() or [""]
+    say(f"xdpguard: error: {first}")
+    for line in rest:
+        say(line)
+
+
+def report(error: XdpguardError) -> None:
+    """An exception as the user sees it: problems of a rule file one a line in the form editors read."""
+    if isinstance(error, RulesError):
+        for problem in error.problems:
+            say(str(problem))
+    else:
+        complain(str(error))
