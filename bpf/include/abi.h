@@ -96,6 +96,7 @@ struct xg_control {
 };
 #define XG_FLAG_CLSACT_OURS 1 // we added the clsact qdisc
 #define XG_FLAG_L3_DEVICE 2   // frames start at the IP header
+#define XG_FLAG_FELL_BACK 4   // a deadline passed unconfirmed; cleared by the next load, confirm or rollback
 
 // ---- counters: per slot one array, key = CPU, value = `counters` of these ---------------------------------
 struct xg_count {

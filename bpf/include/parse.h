@@ -72,6 +72,8 @@ static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p
 			break;
 		if (i == XG_MAX_EXT_HEADERS || (number == HOPOPTS && i))
 			return XG_MALFORMED_IPV6_EXTENSION;
+		if (number == FRAGMENT && seen_fragment)
+			return XG_MALFORMED_FRAGMENT;
 		NEED(f, at, 8, stop, cut);
 		u8 *header = f->data + at;
 		u32 length = (header[1] + 1) * 8;
@@ -81,8 +83,6 @@ static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p
 			u32 field = be16(header + 2), start = field & 0xfff8, more = field & 1, bytes = stop - at - 8;
 			u32 next = header[0];
 			length = 8; // whatever the reserved byte says
-			if (seen_fragment)
-				return XG_MALFORMED_FRAGMENT;
 			seen_fragment = 1;
 			if (start || more) {
 				p->protocol = protocol_counted(next, 6);

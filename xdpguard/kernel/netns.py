@@ -1,10 +1,10 @@
 """Network namespaces: run a function inside a named one, and say which one the current thread is in.
 
-Owns setns(2) and /run/netns. A socket belongs to the namespace of the thread that opens it and stays there,
-and a program fd in a netlink message means the sender's own fd table; so all work for a namespace happens
-in one short-lived thread of this process that has entered it. Must never change the namespace of the
-calling thread, and never use ``ip netns exec``, which hides the bpf file system behind a new mount
-namespace.
+Owns setns(2) and /run/netns. setns changes the calling thread only, and ``inside`` always brings it back. A
+helper thread would do too, but Python raises Ctrl-C in the main thread alone: the work would go on unheard,
+where it has to undo itself. A socket belongs to the namespace of the thread that opens it and stays there; a
+program fd in a netlink message means the fd table of this process. Must never use ``ip netns exec``, which
+hides the bpf file system behind a new mount namespace.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import ctypes
 import errno
 import os
 import socket
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError
 
@@ -43,74 +43,40 @@ class Identity:
     cookie: int
 
 
-class _Outcome(Generic[R]):
-    """What a function running in another thread came to."""
-
-    def __init__(self) -> None:
-        self.result: list[R] = []
-        self.error: BaseException | None = None
-
-
 def inside(name: str | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call ``function`` in the namespace /run/netns/``name``; None: in the caller's own. Return its result.
 
-    Exceptions arrive as they were raised, traceback included. An exception that interrupts the wait
-    (Ctrl-C) is raised inside the function, and the wait goes on until the function has cleaned up. Raises
-    NotLoadedError when there is no such namespace, PrivilegeError without CAP_SYS_ADMIN.
+    Raises NotLoadedError when there is no such namespace, PrivilegeError without CAP_SYS_ADMIN, and whatever
+    the function raises.
     """
     if name is None:
         return function(*args, **kwargs)
-    namespace = _open(name)
-    outcome: _Outcome[R] = _Outcome()
-
-    def work() -> None:
+    with _opened(_CURRENT) as home, _opened(_path(name)) as target:
+        _enter(target, name)
         try:
-            _enter(namespace, name)
-            outcome.result.append(function(*args, **kwargs))
-        except BaseException as error:
-            outcome.error = error
+            return function(*args, **kwargs)
+        finally:
+            _enter(home, "of the caller")
 
+
+def _path(name: str) -> Path:
+    path = FOLDER / name
+    if "/" in name or "\0" in name or name in ("", ".", "..") or not path.exists():
+        raise NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
+    return path
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[int]:
     try:
-        _run(work, outcome)
-    finally:
-        os.close(namespace)
-    return outcome.result[0]
-
-
-def _run(work: Callable[[], None], outcome: _Outcome[R]) -> None:
-    thread = threading.Thread(target=work, name="netns")
-    thread.start()
-    interruption: BaseException | None = None
-    while thread.is_alive():
-        try:
-            thread.join()
-        except BaseException as error:
-            # Signals reach the main thread only; the function must hear of the first one and nothing may
-            # return while it still works. Later ones wait, so that its clean-up runs whole.
-            if interruption is None:
-                interruption = error
-                _raise_in(thread, type(error))
-    if interruption is not None and (outcome.error is None or type(outcome.error) is type(interruption)):
-        raise interruption
-    if outcome.error is not None:
-        raise outcome.error
-
-
-def _raise_in(thread: threading.Thread, kind: type[BaseException]) -> None:
-    if thread.ident is not None:
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(kind))
-
-
-def _open(name: str) -> int:
-    missing = NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
-    if "/" in name or "\0" in name or name in ("", ".", ".."):
-        raise missing
-    try:
-        return os.open(FOLDER / name, os.O_RDONLY | os.O_CLOEXEC)
-    except PermissionError as error:
-        raise PrivilegeError(f"network namespace {name}: may not be opened; root is needed") from error
+        opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise missing from error
+        kind = PrivilegeError if isinstance(error, PermissionError) else KernelError
+        raise kind(f"network namespace {path}: cannot open it: {error.strerror}; nothing changed") from error
+    try:
+        yield opened
+    finally:
+        os.close(opened)
 
 
 def _enter(namespace: int, name: str) -> None:

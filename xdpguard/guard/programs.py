@@ -1,0 +1,69 @@
+"""The two programs of an interface, bound to its maps; and the pass-only helper.
+
+Owns which variant is loaded with which numbers. Attaching is done elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from xdpguard.abi import abi
+from xdpguard.errors import KernelError
+from xdpguard.kernel import bpf, compile, program
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.program import Loaded
+
+_NUMBERS = abi().numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Programs:
+    """``frags``: the XDP program takes multi-buffer frames (jumbo MTU)."""
+
+    ingress: Loaded
+    egress: Loaded
+    frags: bool
+
+    def close(self) -> None:
+        os.close(self.ingress.fd)
+        os.close(self.egress.fd)
+
+
+def load(found: MapSet, *, control: int | None = None, statistics: bool = False) -> Programs:
+    """Load both programs on these maps. ``control``: fd of another control page, for a preflight."""
+    bound = {f"XG_MAP_{name.upper()}": fd for name, fd in found.fds.items() if name != "totals"}
+    if control is not None:
+        bound["XG_MAP_CONTROL"] = control
+    numbers = {
+        "XG_NUMBER_BLOB_MASK": found.size.blob_bytes - 8,
+        "XG_NUMBER_COUNTER_MASK": found.size.counters - 1,
+        "XG_NUMBER_FLAGS": found.get("flags") & _NUMBERS["XG_FLAG_L3_DEVICE"],
+    }
+    ingress, frags = _load_ingress(bound, numbers, statistics)
+    try:
+        egress = program.load(compile.EGRESS, bpf.PROG_SCHED_CLS, bound, numbers, statistics=statistics)
+    except BaseException:
+        os.close(ingress.fd)
+        raise
+    for loaded in (ingress, egress):
+        # The totals are not used by any instruction; bound, they live as long as the program.
+        bpf.prog_bind_map(loaded.fd, found.fds["totals"])
+    return Programs(ingress, egress, frags)
+
+
+def _load_ingress(bound: dict[str, int], numbers: dict[str, int], statistics: bool) -> tuple[Loaded, bool]:
+    """With multi-buffer support where the kernel has it (Linux 5.18), else without."""
+    try:
+        flags = bpf.F_XDP_HAS_FRAGS
+        loaded = program.load(
+            compile.INGRESS_FRAGS, bpf.PROG_XDP, bound, numbers, flags=flags, statistics=statistics
+        )
+        return loaded, True
+    except KernelError:
+        return program.load(compile.INGRESS, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
+
+
+def load_pass() -> Loaded:
+    """The pass-only program for redirect targets."""
+    return program.load(compile.PASS, bpf.PROG_XDP, {}, {}, flags=bpf.F_XDP_HAS_FRAGS)

@@ -1,0 +1,189 @@
+"""Generations in the slots of one interface's maps: write one, read one, choose a free one, fold one away.
+
+Every function takes an open MapSet; the caller holds the interface's lock. What must never break: a slot
+that a packet may still read is never written, and no count is lost or doubled (stats/totals.py).
+"""
+
+from __future__ import annotations
+
+import time
+
+from xdpguard.abi import abi
+from xdpguard.classify.compile import Tables, build
+from xdpguard.kernel import counters
+from xdpguard.kernel.maps import SLOTS, MapSet, Word
+from xdpguard.rules.model import Action, Hook, RuleSet
+from xdpguard.stats import manifest, totals
+from xdpguard.stats.manifest import Manifest
+from xdpguard.stats.totals import Totals
+
+_ABI = abi()
+BUILTIN = 0
+"""The slot of the built-in rule set: no rules, everything passes. Never reused."""
+_LENGTH_BYTES = 8
+
+
+def serial(found: MapSet, slot: int) -> int:
+    """Of the generation in a slot; 0 = none."""
+    memory = found.blob(slot)
+    try:
+        return _ABI.get(memory, "xg_blob.serial")
+    finally:
+        memory.close()
+
+
+def describe(found: MapSet, slot: int) -> Manifest | None:
+    """The names of the generation in a slot; None if it holds none."""
+    memory = found.blob(slot)
+    try:
+        if not _ABI.get(memory, "xg_blob.serial"):
+            return None
+        start = _ABI.get(memory, "xg_blob.manifest")
+        return manifest.decode(memory[start : start + _ABI.get(memory, "xg_blob.manifest_bytes")])
+    finally:
+        memory.close()
+
+
+def blob_bytes(found: MapSet, slot: int) -> bytes:
+    """The used part of a slot's blob."""
+    memory = found.blob(slot)
+    try:
+        return memory[: _ABI.get(memory, "xg_blob.bytes")]
+    finally:
+        memory.close()
+
+
+def write(found: MapSet, slot: int, data: bytes) -> None:
+    """Fill a slot that no packet reads: marked empty first, valid last, counters zero in between."""
+    clear(found, slot)
+    counters.zero(found, slot)
+    number = _ABI.get(data, "xg_blob.serial")
+    memory = found.blob(slot)
+    try:
+        body = bytearray(data)
+        _ABI.put(body, "xg_blob.serial", 0)
+        memory[: len(body)] = bytes(body)
+        _ABI.put(memory, "xg_blob.serial", number)
+    finally:
+        memory.close()
+
+
+def clear(found: MapSet, slot: int) -> None:
+    """Mark a slot empty."""
+    memory = found.blob(slot)
+    _ABI.put(memory, "xg_blob.serial", 0)
+    memory.close()
+
+
+def write_builtin(found: MapSet) -> None:
+    """Slot 0: no rules, everything passes, nothing is malformed enough to drop."""
+    ruleset = RuleSet("", Hook(Action.PASS), Hook(Action.PASS), malformed=Action.PASS)
+    names = manifest.encode(manifest.describe(ruleset, time.time(), {}))
+    write(found, BUILTIN, build(ruleset, take_serial(found), {}, names).blob.tobytes())
+
+
+def take_serial(found: MapSet) -> int:
+    number = found.get("next_serial")
+    found.put("next_serial", number + 1)
+    return number
+
+
+def free_slot(word: Word) -> int:
+    """A slot that is neither active, nor the one to go back to, nor the built-in."""
+    return next(slot for slot in range(1, SLOTS) if slot not in (word.active, word.previous))
+
+
+def boot_ms() -> int:
+    """Now, on the clock of the deadline (CLOCK_BOOTTIME)."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME) // 1_000_000
+
+
+def expired(word: Word) -> bool:
+    return bool(word.deadline_ms) and boot_ms() > word.deadline_ms
+
+
+def normalise(found: MapSet) -> Word:
+    """If the deadline passed, make the fallback that the kernel side already took the plain state."""
+    word = found.word
+    if expired(word):
+        found.put("flags", found.get("flags") | _ABI.numbers["XG_FLAG_FELL_BACK"])
+        word = Word(word.previous, word.previous)
+        found.word = word
+    return word
+
+
+# ---- totals -----------------------------------------------------------------------------------------------
+
+
+def load_totals(found: MapSet) -> Totals:
+    memory = found.totals()
+    try:
+        start = found.get("bank") * found.size.bank_bytes
+        length = int.from_bytes(memory[start : start + _LENGTH_BYTES], "little")
+        return totals.decode(memory[start + _LENGTH_BYTES : start + _LENGTH_BYTES + length])
+    finally:
+        memory.close()
+
+
+def store_totals(found: MapSet, value: Totals, live: frozenset[str]) -> None:
+    """Write the bank that is not in use, then switch to it in one store."""
+    bank = 1 - found.get("bank")
+    room = found.size.bank_bytes - _LENGTH_BYTES
+    data = totals.encode(value, room, live)
+    memory = found.totals()
+    start = bank * found.size.bank_bytes
+    memory[start : start + _LENGTH_BYTES + len(data)] = len(data).to_bytes(_LENGTH_BYTES, "little") + data
+    memory.close()
+    found.switch_bank(bank)
+
+
+def live_keys(found: MapSet) -> frozenset[str]:
+    """Keys of every rule of every generation that is held."""
+    held = (describe(found, slot) for slot in range(SLOTS))
+    return frozenset(rule.key for one in held if one for hook in one.rules for rule in hook)
+
+
+def slot_counts(found: MapSet, slot: int, names: Manifest) -> list[list[list[int]]]:
+    return counters.read(found, slot, (len(names.rules[0]), len(names.rules[1])))
+
+
+def fold(found: MapSet, slot: int) -> None:
+    """Move a slot's counts into the totals, so that it may be written. Waits for packets in flight."""
+    found.grace()
+    names, number = describe(found, slot), serial(found, slot)
+    if names is None:
+        return
+    value = load_totals(found)
+    if number not in value.folded:
+        totals.add_slot(value, names, slot_counts(found, slot, names))
+        held = {serial(found, other) for other in range(SLOTS)}
+        value.folded = (value.folded & held) | {number}
+        store_totals(found, value, live_keys(found))
+
+
+def sum_of(found: MapSet) -> Totals:
+    """Everything a set of maps ever counted: its totals and the slots that are not in them."""
+    value = load_totals(found)
+    for slot in range(SLOTS):
+        names, number = describe(found, slot), serial(found, slot)
+        if names is not None and number not in value.folded:
+            totals.add_slot(value, names, slot_counts(found, slot, names))
+    return value
+
+
+def absorb(found: MapSet, predecessor: MapSet) -> None:
+    """Take over the counts of the set that this one replaced, once no packet uses that any more."""
+    predecessor.grace()
+    value = load_totals(found)
+    epoch = predecessor.get("epoch")
+    if epoch not in value.absorbed:
+        totals.add_totals(value, sum_of(predecessor))
+        value.absorbed.add(epoch)
+        store_totals(found, value, live_keys(found))
+    found.put("predecessor", 0)
+
+
+def needed_bytes(tables: Tables, names: bytes) -> int:
+    """Blob bytes of the size class: the tables, and a totals bank with room for these rules' counts."""
+    rules = tables.counters // 2
+    return max(len(tables.blob), 2 * (4096 + len(names) + 64 * rules))

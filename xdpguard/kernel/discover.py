@@ -1,0 +1,118 @@
+"""What of ours is on an interface: attached programs first, pins second.
+
+Only looks. The attached programs say what is in force; a pinned set without any program attached is either
+ours and detached by someone (``current`` with neither program), or left over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from xdpguard.kernel import bpf, maps, netns, pins, tc
+from xdpguard.kernel.link import Link, XdpProgram
+from xdpguard.kernel.maps import MapSet
+
+PASS_NAME = "xdpguard_pass"  # of the pass-only program on redirect targets, as the kernel cuts it
+
+
+@dataclass(slots=True)
+class Found:
+    """``xdp`` and ``filter`` are ours; ``foreign_*`` are in our place but not ours."""
+
+    link: Link
+    identity: netns.Identity
+    current: MapSet | None = None
+    other: MapSet | None = None  # a second set in use: a replacement was interrupted, or is not absorbed yet
+    xdp: XdpProgram | None = None
+    xdp_set: MapSet | None = None
+    filter: tc.Filter | None = None
+    filter_set: MapSet | None = None
+    helper: XdpProgram | None = None  # our pass-only program
+    foreign_xdp: tuple[XdpProgram, ...] = ()
+    foreign_filter: tc.Filter | None = None
+    earlier_filters: tuple[tc.Filter, ...] = ()  # foreign, and run before ours
+    pinned: dict[int, MapSet] = field(default_factory=dict)  # by epoch
+
+    def place(self, found: MapSet) -> pins.Place:
+        return pins.Place(self.identity.inode, self.link.ifindex, found.get("epoch"))
+
+    def sets(self) -> Iterator[MapSet]:
+        seen: set[int] = set()
+        for one in (self.current, self.other, self.xdp_set, self.filter_set, *self.pinned.values()):
+            if one is not None and id(one) not in seen:
+                seen.add(id(one))
+                yield one
+
+    def close(self) -> None:
+        for one in self.sets():
+            one.close()
+
+
+@contextmanager
+def examined(link: Link) -> Iterator[Found]:
+    """Look at an interface of the current namespace; the maps are open inside the block."""
+    found = Found(link, netns.identity())
+    try:
+        _programs(found)
+        for place in pins.places():
+            if (place.inode, place.ifindex) == (found.identity.inode, link.ifindex):
+                opened = pins.open_set(place)
+                if opened is not None:
+                    found.pinned[place.epoch] = opened
+        _choose(found)
+        yield found
+    finally:
+        found.close()
+
+
+def _programs(found: Found) -> None:
+    for program in found.link.xdp:
+        ours = maps.from_program(program.program)
+        if ours is not None:
+            found.xdp, found.xdp_set = program, ours
+        elif _name(program.program) == PASS_NAME:
+            found.helper = program
+        else:
+            found.foreign_xdp += (program,)
+    for entry in tc.attached(found.link.ifindex):
+        ours = maps.from_program(entry.program) if entry.is_our_place() and entry.program else None
+        if ours is not None:
+            found.filter, found.filter_set = entry, ours
+        elif entry.is_our_place():
+            found.foreign_filter = entry
+        elif entry.priority <= tc.PRIORITY and found.filter is None:
+            found.earlier_filters += (entry,)
+
+
+def _name(program: int) -> str:
+    try:
+        fd = bpf.prog_by_id(program)
+    except OSError:
+        return ""
+    try:
+        return bpf.prog_info(fd).name
+    finally:
+        os.close(fd)
+
+
+def _choose(found: Found) -> None:
+    """Which set is in force. With two attached, the one that names the other as its predecessor."""
+    xdp, egress = found.xdp_set, found.filter_set
+    if xdp is not None and egress is not None and xdp.get("epoch") != egress.get("epoch"):
+        newer, older = (xdp, egress) if xdp.get("predecessor") == egress.get("epoch") else (egress, xdp)
+        found.current, found.other = newer, older
+        return
+    found.current = xdp or egress
+    if found.current is None:
+        detached = [one for one in found.pinned.values() if _was_attached(found, one)]
+        found.current = detached[0] if detached else None
+    if found.current is not None and found.current.get("predecessor"):
+        found.other = found.pinned.get(found.current.get("predecessor"))
+
+
+def _was_attached(found: Found, one: MapSet) -> bool:
+    """Once in force here: the cookie tells a namespace from a later one with the same inode."""
+    return bool(one.get("xdp_program")) and one.get("netns_cookie") == found.identity.cookie

@@ -1,0 +1,116 @@
+"""Where maps are pinned: /sys/fs/bpf/xdpguard/INODE-IFINDEX/EPOCH/NAME, folders 0700, pins 0600.
+
+INODE is the network namespace's, EPOCH names one set of maps for ever. Pins only help to find maps: what
+is in force is what the attached programs use, and lost pins are made again from there. Must never remove a
+folder that it does not own.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpguard.errors import ForeignError, KernelError, PrivilegeError
+from xdpguard.kernel import bpf, maps
+
+BPFFS = Path("/sys/fs/bpf")
+FOLDER = BPFFS / "xdpguard"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One pinned set of maps."""
+
+    inode: int
+    ifindex: int
+    epoch: int
+
+    @property
+    def folder(self) -> Path:
+        return FOLDER / f"{self.inode}-{self.ifindex}" / f"{self.epoch:016x}"
+
+
+def mounted() -> bool:
+    """Is a bpf file system at /sys/fs/bpf?"""
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        mount, _, source = line.partition(" - ")
+        if mount.split()[4] == str(BPFFS) and source.split()[0] == "bpf":
+            return True
+    return False
+
+
+def ensure_mounted(say: Callable[[str], None]) -> None:
+    """Mount the bpf file system where it is missing; say so."""
+    if mounted():
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.mount(b"bpf", str(BPFFS).encode(), b"bpf", 0, b"mode=0700") == 0:
+        say(f"mounted the bpf file system on {BPFFS}")
+        return
+    code = ctypes.get_errno()
+    how = f"mount -t bpf bpf {BPFFS}"
+    message = (
+        f"no bpf file system on {BPFFS} and mounting it failed: {os.strerror(code)} ({how}); nothing changed"
+    )
+    raise PrivilegeError(message) if code in (errno.EPERM, errno.EACCES) else KernelError(message)
+
+
+def _check_owner(folder: Path) -> None:
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o022:
+        raise ForeignError(
+            f"{folder}: must be a folder of the caller, writable by nobody else; nothing changed"
+        )
+
+
+def pin(place: Place, found: maps.MapSet) -> None:
+    """Pin every map of a set that is not pinned yet."""
+    for folder in (FOLDER, place.folder.parent, place.folder):
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _check_owner(folder)
+    for name in maps.NAMES:
+        path = place.folder / name
+        if not path.exists():
+            bpf.obj_pin(found.fds[name], path)
+            path.chmod(0o600)
+
+
+def open_set(place: Place) -> maps.MapSet | None:
+    """The maps pinned there; None if some are missing or are not ours."""
+    fds: dict[str, int] = {}
+    try:
+        for name in maps.NAMES:
+            fds[name] = bpf.obj_get(place.folder / name)
+        return maps.MapSet(fds)
+    except (OSError, ValueError, ForeignError):
+        for fd in fds.values():
+            os.close(fd)
+        return None
+
+
+def places() -> Iterator[Place]:
+    """Every pinned set. Folders that are not named like ours are passed over."""
+    for folder in sorted(FOLDER.glob("*-*/*")) if FOLDER.is_dir() else ():
+        inode, _, ifindex = folder.parent.name.partition("-")
+        try:
+            place = Place(int(inode), int(ifindex), int(folder.name, 16))
+        except ValueError:
+            continue
+        if place.folder == folder:
+            yield place
+
+
+def remove(place: Place) -> None:
+    """Unpin a set. What is already gone is fine."""
+    for name in maps.NAMES:
+        (place.folder / name).unlink(missing_ok=True)
+    for folder in (place.folder, place.folder.parent):
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # missing, or another set is pinned beside it
