@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
-from xdpguard.guard import programs, slots
+from xdpguard.generation import manifest, slots
+from xdpguard.guard import programs
 from xdpguard.kernel import bpf, counters, maps
 from xdpguard.rules.model import Action, RuleSet
-from xdpguard.stats import manifest
 from xdpguard.stats.model import PROTOCOLS
 
 _NUMBERS = abi().numbers
@@ -19,7 +19,7 @@ _ACTIONS = _NUMBERS["XG_ACTIONS"]
 def can_run(hook: str, frame: bytes) -> bool:
     """Does the kernel's test run take this frame? It refuses some before any program sees them.
 
-    XDP: under 14 bytes, or over a page less head and tail room. TC: under 21 bytes, or cut inside the IP header.
+    XDP: under 14 bytes, or over a page less head and tail room. TC: under 21, or cut inside the IP header.
     """
     if hook == "ingress":
         return 14 <= len(frame) <= 3400

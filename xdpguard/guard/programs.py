@@ -25,6 +25,14 @@ class Programs:
     egress: Loaded
     frags: bool
 
+    def describe(self) -> str:
+        """What the verifier said, for ``--verbose``."""
+        kind = "multi-buffer" if self.frags else "single-buffer"
+        return (
+            f"verifier processed {self.ingress.instructions} insns of the XDP program ({kind}), "
+            f"{self.egress.instructions} of the TC program"
+        )
+
     def close(self) -> None:
         os.close(self.ingress.fd)
         os.close(self.egress.fd)
@@ -47,8 +55,9 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
         os.close(ingress.fd)
         raise
     for loaded in (ingress, egress):
-        # The totals are not used by any instruction; bound, they live as long as the program.
-        bpf.prog_bind_map(loaded.fd, found.fds["totals"])
+        # No instruction of both uses these; bound, they live, and are found again, with either program.
+        for name in ("targets", "totals"):
+            bpf.prog_bind_map(loaded.fd, found.fds[name])
     return Programs(ingress, egress, frags)
 
 

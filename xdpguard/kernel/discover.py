@@ -39,6 +39,11 @@ class Found:
     def place(self, found: MapSet) -> pins.Place:
         return pins.Place(self.identity.inode, self.link.ifindex, found.get("epoch"))
 
+    def split(self) -> bool:
+        """The two hooks run programs of two sets: a replacement was interrupted."""
+        xdp, egress = self.xdp_set, self.filter_set
+        return xdp is not None and egress is not None and xdp.get("epoch") != egress.get("epoch")
+
     def sets(self) -> Iterator[MapSet]:
         seen: set[int] = set()
         for one in (self.current, self.other, self.xdp_set, self.filter_set, *self.pinned.values()):
@@ -101,7 +106,7 @@ def _name(program: int) -> str:
 def _choose(found: Found) -> None:
     """Which set is in force. With two attached, the one that names the other as its predecessor."""
     xdp, egress = found.xdp_set, found.filter_set
-    if xdp is not None and egress is not None and xdp.get("epoch") != egress.get("epoch"):
+    if xdp is not None and egress is not None and found.split():
         newer, older = (xdp, egress) if xdp.get("predecessor") == egress.get("epoch") else (egress, xdp)
         found.current, found.other = newer, older
         return

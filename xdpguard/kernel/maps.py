@@ -75,19 +75,13 @@ class Word:
         return cls(value & mask, previous, value >> _NUMBERS["XG_WORD_DEADLINE_SHIFT"])
 
 
-class MapSet:
-    """Open fds of one interface's maps, and its control page as shared memory."""
+class Control:
+    """One control page (struct xg_control) as shared memory."""
 
-    def __init__(self, fds: dict[str, int]) -> None:
-        self.fds = fds
-        self._page = bpf.map_memory(fds["control"], _CONTROL_BYTES)
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self._page = bpf.map_memory(fd, _CONTROL_BYTES)
         self._words: dict[str, ctypes.c_uint64] = {}
-        if self.get("magic") != _NUMBERS["XG_MAGIC"]:
-            raise ForeignError(
-                "a map called xg_control is not xdpguard's: its magic is wrong; nothing changed"
-            )
-
-    # ---- the control page ---------------------------------------------------------------------------------
 
     def get(self, field: str) -> int:
         return _ABI.get(self._page, f"xg_control.{field}")
@@ -123,6 +117,23 @@ class MapSet:
     def current_abi(self) -> bool:
         return self.get("abi_version") == _NUMBERS["XG_ABI_VERSION"]
 
+    def close(self) -> None:
+        self._words.clear()
+        self._page.close()
+        os.close(self.fd)
+
+
+class MapSet(Control):
+    """Open fds of one interface's maps, by name (NAMES), and its control page."""
+
+    def __init__(self, fds: dict[str, int]) -> None:
+        super().__init__(fds["control"])
+        self.fds = fds
+        if self.get("magic") != _NUMBERS["XG_MAGIC"]:
+            raise ForeignError(
+                "a map called xg_control is not xdpguard's: its magic is wrong; nothing changed"
+            )
+
     # ---- slots --------------------------------------------------------------------------------------------
 
     def _inner(self, outer: str, slot: int) -> int:
@@ -157,10 +168,16 @@ class MapSet:
         os.close(fd)
 
     def close(self) -> None:
-        self._words.clear()
-        self._page.close()
-        for fd in self.fds.values():
-            os.close(fd)
+        super().close()
+        for name, fd in self.fds.items():
+            if name != "control":
+                os.close(fd)
+
+
+def create_control(found: MapSet) -> Control:
+    """A private control page beside a set of maps, for a preflight."""
+    fields = {name: found.get(name) for name in ("blob_bytes", "counters", "cpus")}
+    return Control(_control_map(fields))
 
 
 def create(size: Size, fields: dict[str, int]) -> MapSet:
@@ -168,23 +185,17 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
     _raise_memlock()
     cpus = bpf.possible_cpus()
     fds = {
-        "control": bpf.map_create(
-            bpf.MAP_ARRAY, 4, _CONTROL_BYTES, 1, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}control"
+        "control": _control_map(
+            {
+                "epoch": int.from_bytes(os.urandom(8), "little"),
+                "blob_bytes": size.blob_bytes,
+                "counters": size.counters,
+                "cpus": cpus,
+                "next_serial": 1,
+                **fields,
+            }
         )
     }
-    page = bpf.map_memory(fds["control"], _CONTROL_BYTES)
-    for name, value in {
-        "magic": _NUMBERS["XG_MAGIC"],
-        "abi_version": _NUMBERS["XG_ABI_VERSION"],
-        "epoch": int.from_bytes(os.urandom(8), "little"),
-        "blob_bytes": size.blob_bytes,
-        "counters": size.counters,
-        "cpus": cpus,
-        "next_serial": 1,
-        **fields,
-    }.items():
-        _ABI.put(page, f"xg_control.{name}", value)
-    page.close()
     fds["blobs"] = _outer("blob", size.blob_bytes, 1)
     fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
     fds["targets"] = bpf.map_create(
@@ -194,6 +205,16 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
         bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"
     )
     return MapSet(fds)
+
+
+def _control_map(fields: dict[str, int]) -> int:
+    fd = bpf.map_create(bpf.MAP_ARRAY, 4, _CONTROL_BYTES, 1, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}control")
+    page = bpf.map_memory(fd, _CONTROL_BYTES)
+    marks = {"magic": _NUMBERS["XG_MAGIC"], "abi_version": _NUMBERS["XG_ABI_VERSION"]}
+    for name, value in (marks | fields).items():
+        _ABI.put(page, f"xg_control.{name}", value)
+    page.close()
+    return fd
 
 
 def _outer(name: str, value_bytes: int, entries: int) -> int:

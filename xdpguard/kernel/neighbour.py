@@ -18,10 +18,7 @@ from xdpguard.kernel import link
 
 Address = IPv4Address | IPv6Address
 
-_RTN_UNICAST, _RTN_LOCAL = 1, 2  # uapi/linux/rtnetlink.h
-# NUD_REACHABLE | STALE | DELAY | PROBE | NOARP | PERMANENT: the states with a usable MAC,
-# uapi/linux/neighbour.h
-_USABLE = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80
+_RTN_LOCAL = 2  # uapi/linux/rtnetlink.h
 # No route, and the answers of the route types unreachable, prohibit and blackhole.
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 
@@ -49,7 +46,7 @@ def gateways(ifindex: int) -> list[Gateway]:
         with link.session() as session:
             for family in (socket.AF_INET, socket.AF_INET6):
                 for route in session.get_routes(family=family):
-                    if route["dst_len"] == 0 and route["type"] == _RTN_UNICAST:
+                    if route["dst_len"] == 0:
                         addresses.update(dict.fromkeys(_next_hops(route, ifindex)))
             macs = _macs(session, ifindex) if addresses else {}
     except OSError as error:
@@ -73,8 +70,8 @@ def _macs(session: Any, ifindex: int) -> dict[Address, bytes]:
     found: dict[Address, bytes] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
         for entry in session.get_neighbours(family=family):
-            mac = entry.get_attr("NDA_LLADDR")
-            if entry["ifindex"] == ifindex and entry["state"] & _USABLE and mac:
+            mac = entry.get_attr("NDA_LLADDR")  # the kernel gives none that is not valid
+            if entry["ifindex"] == ifindex and mac:
                 found[ip_address(entry.get_attr("NDA_DST"))] = bytes.fromhex(mac.replace(":", ""))
     return found
 

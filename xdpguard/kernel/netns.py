@@ -13,6 +13,7 @@ import ctypes
 import errno
 import os
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -61,9 +62,13 @@ def inside(name: str | None, function: Callable[P, R], *args: P.args, **kwargs: 
 
 def _path(name: str) -> Path:
     path = FOLDER / name
-    if "/" in name or "\0" in name or name in ("", ".", "..") or not path.exists():
-        raise NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
-    return path
+    if "/" not in name and name not in ("", ".", ".."):
+        try:
+            path.stat()
+            return path
+        except (OSError, ValueError):  # missing, or no file name at all: too long, with a NUL
+            pass
+    raise NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
 
 
 @contextmanager
@@ -99,7 +104,7 @@ def identity() -> Identity:
     status = _CURRENT.stat()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
-            cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), "little")
+            cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
         except OSError as error:
             if error.errno != errno.ENOPROTOOPT:
                 raise

@@ -26,7 +26,7 @@ class Action(IntEnum):
     REDIRECT = 4
 
 
-# IANA protocol numbers by the names a rule may use. "arp" is not an IP protocol and is kept apart (Match.arp).
+# IANA protocol numbers by the names a rule may use. "arp" is not an IP protocol: see Match.arp.
 PROTOCOLS = {
     "icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17, "dccp": 33, "ipv6": 41, "gre": 47, "esp": 50,
     "ah": 51, "icmpv6": 58, "ospf": 89, "pim": 103, "vrrp": 112, "l2tp": 115, "sctp": 132, "udplite": 136,

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xdpguard.abi import abi, reasons
-from xdpguard.stats.manifest import Manifest
+from xdpguard.generation.manifest import Manifest
 
 _NUMBERS = abi().numbers
 MATRIX = _NUMBERS["XG_PROTOS"] * _NUMBERS["XG_ACTIONS"]

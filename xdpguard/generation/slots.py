@@ -10,12 +10,12 @@ import time
 
 from xdpguard.abi import abi
 from xdpguard.classify.compile import Tables, build
+from xdpguard.generation import manifest, totals
+from xdpguard.generation.manifest import Manifest
+from xdpguard.generation.totals import Totals
 from xdpguard.kernel import counters
 from xdpguard.kernel.maps import SLOTS, MapSet, Word
 from xdpguard.rules.model import Action, Hook, RuleSet
-from xdpguard.stats import manifest, totals
-from xdpguard.stats.manifest import Manifest
-from xdpguard.stats.totals import Totals
 
 _ABI = abi()
 BUILTIN = 0

@@ -1,0 +1,64 @@
+"""Fixtures of the live tests, which need root: a lab of namespaces that always gets removed.
+
+Owns the skip without root and the clean-up before and after a run. Nothing here attaches anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import lab as network
+import pytest
+from lab import Lab, Veth
+
+from xdpguard.kernel import bpf
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_host() -> Iterator[None]:
+    """Without root skip; else remove what crashed runs have left, before and after."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    network.remove_left_over()
+    yield
+    network.remove_left_over()
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """Makes namespaces and veth pairs; all are gone after the test."""
+    made = Lab(request.node.nodeid)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def veth(lab: Lab, request: pytest.FixtureRequest) -> Veth:
+    """Two namespaces joined by a veth pair. A parameter holds keywords of Lab.veth, like {"ipv6": False}."""
+    return lab.veth(**getattr(request, "param", {}))
+
+
+@pytest.fixture
+def no_leaks() -> Iterator[None]:
+    """For ``usefixtures``: fails when the test leaves a namespace of this run or a pin behind."""
+    before = network.pins()
+    yield
+    assert network.left_over() == []
+    assert network.pins() - before == set()
+
+
+@pytest.fixture
+def program() -> Iterator[Callable[..., int]]:
+    """``program(kind, verdict)`` loads "return verdict" and gives its fd, which is closed after the test."""
+    opened: list[int] = []
+
+    def load(kind: int, verdict: int = 2, *, name: str = "test", flags: int = 0) -> int:
+        # r0 = verdict; exit
+        code = bytes((0xB7, 0, 0, 0)) + verdict.to_bytes(4, "little", signed=True) + bytes((0x95, *[0] * 7))
+        opened.append(bpf.prog_load(kind, code, name, flags=flags).fd)
+        return opened[-1]
+
+    yield load
+    for fd in opened:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""Generations: the names, counts and slots of the rule sets that an interface holds."""

@@ -1,0 +1,219 @@
+"""One interface of a load, up to but not including the store that makes it live.
+
+Order: look, refuse, repair, compile, fill a slot, preflight, attach. What must never break: until ``commit``
+every packet gets the verdict it got before, and ``abandon`` leaves the host as it was.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from xdpguard.abi import abi
+from xdpguard.classify.compile import Tables, Target, build
+from xdpguard.errors import RulesError, UsageError
+from xdpguard.generation import manifest, slots
+from xdpguard.guard import attach, preflight, programs, repair, targets
+from xdpguard.kernel import bpf, features, maps, pins
+from xdpguard.kernel.discover import Found
+from xdpguard.kernel.maps import MapSet, Size, Word
+from xdpguard.rules.model import RuleSet
+
+Say = Callable[[str], None]
+_NUMBERS = abi().numbers
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for."""
+
+    ruleset: RuleSet
+    mode: str  # auto | native | generic
+    confirm: int | None  # seconds
+    force: bool
+    verbose: bool
+    say: Say
+
+
+@dataclass(slots=True)
+class Staged:
+    """A filled slot, judged, behind attached programs. ``steps.undo`` takes it all back."""
+
+    found: Found
+    request: Request
+    steps: attach.Steps = field(default_factory=attach.Steps)
+    target: MapSet | None = None
+    slot: int = 0
+    serial: int = 0
+    mode: str = ""
+    word: Word | None = None
+    former_targets: dict[str, int] = field(default_factory=dict)
+    created: bool = False
+
+    def commit(self) -> None:
+        """Make it live: one store. May be called again; it then does nothing new."""
+        if self.target is None or self.word is None:
+            raise AssertionError("commit before stage")
+        flags = self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"]
+        self.target.put("flags", flags)
+        self.target.word = self.word
+
+    def abandon(self) -> None:
+        self.steps.undo.close()
+        self.steps.keep.close()
+
+    def finish(self) -> None:
+        """After every interface is live: take over old counts, drop what nothing uses."""
+        self.steps.undo.pop_all()
+        with self.steps.keep:
+            self._finish()
+
+    def _finish(self) -> None:
+        if self.target is None:
+            return
+        if self.created:
+            former = self.found.current
+            if former is not None:
+                if former.current_abi:
+                    slots.absorb(self.target, former)
+                pins.remove(self.found.place(former))
+        targets.tidy(self.target, self.former_targets, self.request.say)
+
+
+def stage(found: Found, request: Request) -> Staged:
+    """Everything but the store. On any failure the host is as before."""
+    staged = Staged(found, request)
+    try:
+        attach.refuse_foreign(found)
+        _check_mode(found, request)
+        repair.repair(found, request.say)
+        _stage(staged)
+    except BaseException:
+        staged.abandon()
+        raise
+    return staged
+
+
+def _check_mode(found: Found, request: Request) -> None:
+    if found.xdp is not None and request.mode not in ("auto", found.xdp.mode):
+        raise UsageError(
+            f"{found.link.name} is loaded in {found.xdp.mode} mode, and the kernel cannot switch to "
+            f"{request.mode} without a gap: unload first; nothing changed"
+        )
+
+
+def _stage(staged: Staged) -> None:
+    found, request = staged.found, staged.request
+    ruleset, link = request.ruleset, found.link
+    resolved = targets.resolve(ruleset, link)
+    current = found.current if found.current is not None and found.current.current_abi else None
+    staged.former_targets = targets.named(current) if current is not None else {}
+    staged.serial = slots.take_serial(current) if current is not None else 2
+    tables, names = _compile(ruleset, staged.serial, resolved)
+    size = maps.size_class(slots.needed_bytes(tables, names), tables.counters)
+    if current is not None and current.size.holds(size.blob_bytes, size.counters):
+        staged.target = current
+    else:
+        staged.target = _create(staged, current, size)
+    target = staged.target
+    word = target.word
+    staged.slot = slots.free_slot(word)
+    slots.fold(target, staged.slot)
+    slots.write(target, staged.slot, tables.blob.tobytes())
+    staged.steps.undo.callback(slots.clear, target, staged.slot)
+    _judge_and_attach(staged, target, resolved)
+    # A load over one that nobody confirmed goes back to the last confirmed rules, not to those.
+    previous = word.previous if word.deadline_ms else word.active
+    deadline = slots.boot_ms() + request.confirm * 1000 if request.confirm else 0
+    staged.word = Word(staged.slot, previous, deadline)
+
+
+def _compile(ruleset: RuleSet, serial: int, resolved: dict[str, Target]) -> tuple[Tables, bytes]:
+    indexes = {name: target.ifindex for name, target in resolved.items()}
+    names = manifest.encode(manifest.describe(ruleset, time.time(), indexes))
+    try:
+        return build(ruleset, serial, resolved, names), names
+    except MemoryError as error:
+        raise RulesError([]) from error
+
+
+def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
+    """New maps: for a first load, or for tables that the present ones cannot hold."""
+    found = staged.found
+    fields = {
+        "ifindex": found.link.ifindex,
+        "netns_cookie": found.identity.cookie,
+        "flags": _NUMBERS["XG_FLAG_L3_DEVICE"] if found.link.is_l3 else 0,
+    }
+    if current is not None:
+        size = Size(max(size.blob_bytes, current.size.blob_bytes), max(size.counters, current.size.counters))
+        fields |= {name: current.get(name) for name in ("flags", "next_serial", "word")}
+        fields["predecessor"] = current.get("epoch")
+    target = maps.create(size, fields)
+    staged.steps.keep.callback(target.close)
+    staged.created = True
+    if current is None:
+        slots.write_builtin(target)
+        target.put("next_serial", 3)
+    else:
+        for slot in {slots.BUILTIN, current.word.active, current.word.previous}:
+            slots.write(target, slot, slots.blob_bytes(current, slot))
+        targets.allow(target, {name: Target(i, b"") for name, i in targets.named(current).items()})
+    return target
+
+
+def _judge_and_attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None:
+    found, request = staged.found, staged.request
+    judge = preflight.run(
+        target,
+        staged.slot,
+        found.link,
+        request.ruleset,
+        force=request.force,
+        say=request.say,
+        statistics=request.verbose,
+    )
+    staged.steps.keep.callback(judge.close)
+    if request.verbose:
+        request.say(f"{found.link.name}: {judge.describe()}")
+    targets.allow(target, resolved)
+    if staged.created or not _running(found, judge):
+        loaded = programs.load(target)
+        staged.steps.keep.callback(loaded.close)
+        pins.pin(found.place(target), target)
+        if staged.created:
+            staged.steps.undo.callback(pins.remove, found.place(target))
+        staged.mode = attach.put(found, target, loaded, request.mode, staged.steps, request.say)
+    else:
+        staged.mode = found.xdp.mode if found.xdp else ""
+    for ifindex in targets.prepare(request.ruleset, found.link, staged.mode, request.say):
+        staged.steps.undo.callback(targets.remove_helper, ifindex)
+    _warn_offload(staged)
+
+
+def _running(found: Found, judge: programs.Programs) -> bool:
+    """Are both programs attached, and the same code as we would load?"""
+    if found.xdp is None or found.filter is None or found.filter.program is None:
+        return False
+    pairs = ((found.xdp.program, judge.ingress), (found.filter.program, judge.egress))
+    return all(_tag(number) == bpf.prog_info(loaded.fd).tag for number, loaded in pairs)
+
+
+def _tag(program: int) -> str:
+    fd = bpf.prog_by_id(program)
+    try:
+        return bpf.prog_info(fd).tag
+    finally:
+        os.close(fd)
+
+
+def _warn_offload(staged: Staged) -> None:
+    request, link = staged.request, staged.found.link
+    vlan = [rule for rule in request.ruleset.ingress.rules if rule.match.vlan is not None]
+    if vlan and features.rx_vlan_offload(link.name):
+        request.say(
+            f"warning: {link.name} takes VLAN tags out of frames before XDP sees them: rule {vlan[0].name} "
+            f"and others with vlan may not match (ethtool -K {link.name} rxvlan off)"
+        )

@@ -1,0 +1,131 @@
+"""``status``: what is loaded where, and whether it is what was loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from xdpguard.abi import abi
+from xdpguard.errors import NotLoadedError
+from xdpguard.generation import slots
+from xdpguard.guard import attach, targets
+from xdpguard.guard.model import Generation, InterfaceStatus
+from xdpguard.kernel import link, netns, pins
+from xdpguard.kernel.discover import Found, examined
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.survey import Spot, spots
+
+_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
+
+
+def status(interface: str | None, netns_name: str | None) -> list[InterfaceStatus]:
+    """One interface, or every one that carries xdpguard (of one namespace, or of all that have a name).
+
+    NotLoadedError: no such interface, or nothing of ours on it.
+    """
+    if interface is not None:
+        found = netns.inside(netns_name, _one, interface, netns_name)
+        if found is None:
+            raise NotLoadedError(f"{interface}: xdpguard is not loaded there")
+        return [found]
+    return [one for spot in spots(netns_name) for one in _at(spot)]
+
+
+def _at(spot: Spot) -> Iterator[InterfaceStatus]:
+    found = netns.inside(spot.netns, _one, spot.interface, spot.netns)
+    if found is not None:
+        yield found
+
+
+def _one(interface: str, netns_name: str | None) -> InterfaceStatus | None:
+    with examined(link.find(interface)) as found:
+        return _describe(found, netns_name) if found.current is not None else None
+
+
+def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
+    current = found.current
+    if current is None or not current.current_abi:
+        return _unreadable(found, netns_name)
+    word = current.word
+    fell_back = slots.expired(word) or bool(current.get("flags") & _FELL_BACK)
+    active = word.previous if slots.expired(word) else word.active
+    previous = None if word.previous == active else word.previous
+    pending = word.deadline_ms and not slots.expired(word)
+    return InterfaceStatus(
+        interface=found.link.name,
+        ifindex=found.link.ifindex,
+        netns=netns_name,
+        mode=found.xdp.mode if found.xdp else "none",
+        active=_generation(current, active),
+        previous=None if previous is None else _generation(current, previous),
+        confirm_seconds=(word.deadline_ms - slots.boot_ms()) / 1000 if pending else None,
+        fell_back=fell_back,
+        xdp_program=found.xdp.program if found.xdp else None,
+        tc_program=found.filter.program if found.filter else None,
+        helpers=_helpers(current),
+        table_bytes=len(slots.blob_bytes(current, active)),
+        problems=tuple(_problems(found, current)),
+    )
+
+
+def _unreadable(found: Found, netns_name: str | None) -> InterfaceStatus:
+    version = found.current.get("abi_version") if found.current else 0
+    problem = f"loaded by another version of xdpguard (map format {version}): load again, or unload"
+    return InterfaceStatus(
+        interface=found.link.name,
+        ifindex=found.link.ifindex,
+        netns=netns_name,
+        mode=found.xdp.mode if found.xdp else "none",
+        active=None,
+        previous=None,
+        confirm_seconds=None,
+        fell_back=False,
+        xdp_program=found.xdp.program if found.xdp else None,
+        tc_program=found.filter.program if found.filter else None,
+        helpers=(),
+        table_bytes=0,
+        problems=(problem,),
+    )
+
+
+def _generation(current: MapSet, slot: int) -> Generation | None:
+    names = slots.describe(current, slot)
+    if names is None:
+        return None
+    ingress, egress = (len(rules) for rules in names.rules)
+    return Generation(
+        slots.serial(current, slot), names.file, names.content_hash, names.loaded_at, ingress, egress
+    )
+
+
+def _helpers(current: MapSet) -> tuple[str, ...]:
+    carrying = []
+    for name, ifindex in sorted(targets.named(current).items()):
+        target = link.by_index(ifindex)
+        if target is not None and targets.helper_of(target) is not None:
+            carrying.append(name)
+    return tuple(carrying)
+
+
+def _problems(found: Found, current: MapSet) -> Iterator[str]:
+    """What is not as it was loaded, a line each."""
+    name = found.link.name
+    if found.foreign_xdp:
+        ids = ", ".join(str(one.program) for one in found.foreign_xdp)
+        yield f"ingress is not filtered: {name} has another XDP program (id {ids})"
+    elif found.xdp is None:
+        yield f"ingress is not filtered: our XDP program is no longer attached to {name}"
+    elif attach.mode_name(current.get("mode")) != found.xdp.mode:
+        yield f"the XDP program of {name} is in {found.xdp.mode} mode, not as loaded"
+    if found.foreign_filter is not None:
+        yield f"egress is not filtered: TC filter id {found.foreign_filter.program} is in our place on {name}"
+    elif found.filter is None:
+        yield f"egress is not filtered: our TC filter is no longer on {name}"
+    for entry in found.earlier_filters:
+        yield f"TC filter id {entry.program} (priority {entry.priority}) runs before ours on {name}"
+    if found.split():
+        yield "a replacement of programs was interrupted: load again"
+    if pins.mounted() and found.place(current).epoch not in found.pinned:
+        yield "the pins are lost (verdicts go on): any load, confirm or rollback makes them again"
+    for target, ifindex in sorted(targets.named(current).items()):
+        if link.by_index(ifindex) is None:
+            yield f"the redirect target {target} (index {ifindex}) is gone: its packets are dropped"

@@ -1,0 +1,99 @@
+"""``confirm``, ``rollback``, ``unload``: each one store, or one detach, on every named interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from xdpguard.abi import abi
+from xdpguard.errors import ForeignError, KernelError, NotLoadedError
+from xdpguard.generation import slots
+from xdpguard.guard import attach, targets
+from xdpguard.guard.repair import repair
+from xdpguard.kernel import link, lock, pins
+from xdpguard.kernel.discover import Found, examined
+from xdpguard.kernel.maps import MapSet, Word
+from xdpguard.kernel.netns import inside
+
+Say = Callable[[str], None]
+_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
+
+
+def confirm(interfaces: list[str], netns: str | None, say: Say) -> None:
+    """Keep the rules that a ``load --confirm`` made live. KernelError past the deadline."""
+    inside(netns, _each, interfaces, "confirm", _confirm, say)
+
+
+def rollback(interfaces: list[str], netns: str | None, say: Say) -> None:
+    """Go back to the rules before. KernelError: there are none."""
+    inside(netns, _each, interfaces, "rollback", _rollback, say)
+
+
+def unload(interfaces: list[str], netns: str | None, say: Say) -> None:
+    """Take xdpguard off. What is not ours stays."""
+    inside(netns, _each, interfaces, "unload", _unload, say)
+
+
+def _each(interfaces: list[str], verb: str, act: Callable[[Found, Say], None], say: Say) -> None:
+    links = [link.find(name) for name in interfaces]
+    with lock.held(links, f"xdpguard {verb}"), ExitStack() as stack:
+        looked = [stack.enter_context(examined(one)) for one in links]
+        for found in looked:
+            if found.current is None:
+                raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; nothing changed")
+        for found in looked:
+            act(found, say)
+
+
+def _current(found: Found) -> MapSet:
+    if found.current is None:
+        raise AssertionError("checked by _each")
+    if not found.current.current_abi:
+        raise ForeignError(
+            f"{found.link.name} was loaded by another version of xdpguard (map format "
+            f"{found.current.get('abi_version')}): load again, or unload; nothing changed"
+        )
+    return found.current
+
+
+def _confirm(found: Found, say: Say) -> None:
+    current, name = _current(found), found.link.name
+    pending = current.word.deadline_ms and not slots.expired(current.word)
+    repair(found, say)
+    word = current.word
+    if not pending or not word.deadline_ms:
+        fell_back = current.get("flags") & _FELL_BACK
+        why = "it came too late: the rules before are in force" if fell_back else "nothing waits for it"
+        raise KernelError(f"{name}: cannot confirm: {why}; nothing changed")
+    current.word = Word(word.active, word.previous)
+    say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
+
+
+def _rollback(found: Found, say: Say) -> None:
+    current, name = _current(found), found.link.name
+    repair(found, say)
+    word = current.word
+    if word.active == word.previous:
+        raise KernelError(f"{name}: there are no rules to go back to; nothing changed")
+    current.put("flags", current.get("flags") & ~_FELL_BACK)
+    current.word = Word(word.previous, word.active)
+    what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
+    say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
+
+
+def _unload(found: Found, say: Say) -> None:
+    current, name = found.current, found.link.name
+    if current is None:
+        raise AssertionError("checked by _each")
+    used = targets.named(current) if current.current_abi else {}
+    if current.current_abi:
+        # Open in one store for both hooks; then the programs may go one after the other.
+        current.word = Word(slots.BUILTIN, slots.BUILTIN)
+    attach.remove(found)
+    for place in list(pins.places()):
+        if (place.inode, place.ifindex) == (found.identity.inode, found.link.ifindex):
+            pins.remove(place)
+    targets.release(used, say)
+    if targets.users(found.link.ifindex):
+        targets.help_again(found.link, say)
+    say(f"{name}: unloaded; nothing is filtered there any more")

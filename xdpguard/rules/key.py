@@ -1,0 +1,71 @@
+"""The key of a rule: its name and a hash of its meaning, the identity of its counters across reloads.
+
+Owns the canonical form. Changing it resets every user's counters at the next load, so it must not change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+from .model import Action, Addresses, Intervals, Match, Protocols, Redirect
+
+_DIGEST_SIZE = 16
+
+
+class Keys:
+    """Makes rule keys; remembers the text of big values, which many rules share."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, tuple[Intervals, str]] = {}
+        self._numbers: dict[frozenset[int], str] = {}
+
+    def make(self, hook: str, name: str, match: Match, action: Action, redirect: Redirect | None) -> str:
+        """32 hex digits. Rules of equal meaning have equal keys, whatever file they are in."""
+        mac = redirect.dst_mac.hex() if redirect is not None and redirect.dst_mac is not None else "-"
+        target = "-" if redirect is None else f"{redirect.interface}/{mac}"
+        parts = (hook, name, self._match(match), str(int(action)), target)
+        return hashlib.blake2s("|".join(parts).encode(), digest_size=_DIGEST_SIZE).hexdigest()
+
+    def _match(self, match: Match) -> str:
+        families = f"{int(match.arp)}{int(match.ipv4)}{int(match.ipv6)}"
+        return ";".join(
+            (
+                families,
+                self._protocols(match.protocols),
+                self._addresses(match.src),
+                self._addresses(match.dst),
+                self._intervals(match.sport),
+                self._intervals(match.dport),
+                self._bytes(match.tcp_flags),
+                self._intervals(match.icmp_type),
+                self._intervals(match.icmp_code),
+                self._intervals(match.vlan),
+            )
+        )
+
+    def _addresses(self, addresses: Addresses | None) -> str:
+        if addresses is None:
+            return "*"
+        return f"{self._intervals(addresses.v4)}/{self._intervals(addresses.v6)}"
+
+    def _intervals(self, parts: Intervals | None) -> str:
+        if parts is None:
+            return "*"
+        if len(parts) < 2:
+            return f"{parts[0][0]:x}-{parts[0][1]:x}" if parts else ""
+        known = self._texts.get(id(parts))
+        if known is None or known[0] is not parts:
+            known = (parts, ",".join(f"{low:x}-{high:x}" for low, high in parts))
+            self._texts[id(parts)] = known
+        return known[1]
+
+    def _protocols(self, protocols: Protocols | None) -> str:
+        return "*" if protocols is None else f"{self._bytes(protocols.v4)}/{self._bytes(protocols.v6)}"
+
+    def _bytes(self, numbers: frozenset[int] | None) -> str:
+        if numbers is None:
+            return "*"
+        text = self._numbers.get(numbers)
+        if text is None:
+            text = self._numbers[numbers] = ",".join(map(str, sorted(numbers)))
+        return text

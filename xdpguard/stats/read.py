@@ -1,0 +1,107 @@
+"""The counters of what is loaded -> Snapshot. Only reads; takes no lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from xdpguard.abi import abi, reasons
+from xdpguard.errors import ForeignError, NotLoadedError
+from xdpguard.generation import slots, totals
+from xdpguard.generation.manifest import Manifest
+from xdpguard.generation.totals import HookTotals, Totals
+from xdpguard.kernel import link, netns
+from xdpguard.kernel.discover import Found, examined
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.survey import Spot, spots
+from xdpguard.stats.model import (
+    ACTIONS,
+    PROTOCOLS,
+    Count,
+    HookCounts,
+    InterfaceCounts,
+    RuleCount,
+    Snapshot,
+)
+
+_ACTIONS = abi().numbers["XG_ACTIONS"]
+
+
+def snapshot(interface: str | None, netns_name: str | None) -> Snapshot:
+    """One interface, or every one that carries xdpguard. NotLoadedError: nothing of ours on ``interface``."""
+    places = spots(netns_name) if interface is None else [Spot(netns_name, interface)]
+    return Snapshot(time.time(), tuple(one for place in places for one in _at(place, interface is not None)))
+
+
+def _at(spot: Spot, named: bool) -> Iterator[InterfaceCounts]:
+    found = netns.inside(spot.netns, _one, spot.interface, spot.netns)
+    if found is not None:
+        yield found
+    elif named:
+        raise NotLoadedError(f"{spot.interface}: xdpguard is not loaded there")
+
+
+def _one(interface: str, netns_name: str | None) -> InterfaceCounts | None:
+    with examined(link.find(interface)) as found:
+        if found.current is None:
+            return None
+        if not found.current.current_abi:
+            raise ForeignError(
+                f"{interface} was loaded by another version of xdpguard: load again, or unload"
+            )
+        return _counts(found, found.current, netns_name)
+
+
+def _counts(found: Found, current: MapSet, netns_name: str | None) -> InterfaceCounts:
+    word = current.word
+    active = word.previous if slots.expired(word) else word.active
+    names = slots.describe(current, active)
+    if names is None:
+        raise ForeignError(f"{found.link.name}: the slot in force holds no generation: load again")
+    value = slots.sum_of(current)
+    _add_predecessor(value, found, current)
+    ingress, egress = (_hook(value.hooks[hook], names, hook) for hook in range(2))
+    return InterfaceCounts(
+        interface=found.link.name,
+        ifindex=found.link.ifindex,
+        netns=netns_name,
+        generation=slots.serial(current, active),
+        mode=found.xdp.mode if found.xdp else "none",
+        ingress=ingress,
+        egress=egress,
+    )
+
+
+def _add_predecessor(value: Totals, found: Found, current: MapSet) -> None:
+    """A set of maps that was replaced and not yet absorbed still holds counts of its own."""
+    other = found.other
+    epoch = other.get("epoch") if other is not None else 0
+    if other is not None and current.get("predecessor") == epoch and epoch not in value.absorbed:
+        totals.add_totals(value, slots.sum_of(other))
+
+
+def _hook(value: HookTotals, names: Manifest, hook: int) -> HookCounts:
+    cells = [Count(*pair) for pair in value.matrix]
+    live = [RuleCount(rule.name, rule.action, _count(value, rule.key)) for rule in names.rules[hook]]
+    keys = {rule.key for rule in names.rules[hook]}
+    retired = [
+        RuleCount(rule.name, rule.action, Count(*rule.count), retired=True)
+        for key, rule in value.rules.items()
+        if key not in keys and rule.count[0]
+    ]
+    return HookCounts(
+        actions={name: sum(cells[index::_ACTIONS], Count()) for index, name in enumerate(ACTIONS)},
+        protocols={
+            name: sum(cells[index * _ACTIONS : (index + 1) * _ACTIONS], Count())
+            for index, name in enumerate(PROTOCOLS)
+        },
+        reasons={name: Count(*value.reasons[index]) for index, name in enumerate(reasons()) if index},
+        rules=(*live, *sorted(retired, key=lambda rule: rule.name)),
+        default_action=names.defaults[hook],
+        default=Count(*value.default),
+    )
+
+
+def _count(value: HookTotals, key: str) -> Count:
+    found = value.rules.get(key)
+    return Count(*found.count) if found else Count()
