@@ -14,7 +14,6 @@
 #define XG_MAX_RULES 32768
 #define XG_MAX_TARGETS 256  // distinct redirect targets per interface
 #define XG_MAX_EXT_HEADERS 8 // IPv6 extension headers read before the chain counts as too deep
-#define XG_MAX_VLAN_TAGS 2
 
 // ---- hooks --------------------------------------------------------------------------------------------
 #define XG_INGRESS 0
@@ -48,7 +47,7 @@ enum xg_proto {
 enum xg_reason {
 	XG_REASON_NONE = 0,               // decided by a rule or the default; never counted here
 	XG_MALFORMED_ETHERNET = 1,        // shorter than an Ethernet header
-	XG_MALFORMED_VLAN = 2,            // a truncated tag, or more than XG_MAX_VLAN_TAGS
+	XG_MALFORMED_VLAN = 2,            // a truncated tag, or more than two
 	XG_MALFORMED_ARP = 3,             // shorter than its own address lengths say
 	XG_MALFORMED_IPV4_HEADER = 4,     // truncated, version not 4, IHL < 5 or past the end
 	XG_MALFORMED_IPV4_LENGTH = 5,     // total length below the header or past the frame

@@ -47,6 +47,76 @@ static __always_inline u32 parse_ipv4(struct frame *f, u32 offset, struct pkt *p
 	return parse_l4(f, at, p, number, first, 0);
 }
 
+// The IPv6 header chain (RFC 8200 4), as far as it was walked.
+struct chain {
+	u64 at, stop;      // the next header, the end of the payload
+	u64 number;        // its protocol number
+	u64 seen_fragment; // a fragment header was there
+	u64 first;         // of a packet in several fragments this is the first one
+};
+
+#define XG_GO_ON 254 // not a reason: read the next header
+
+static __always_inline u32 is_extension(u64 number)
+{
+	return number == HOPOPTS || number == ROUTING || number == FRAGMENT || number == AH || number == DSTOPTS;
+}
+
+// A chain that ends too early. A first fragment must hold all of it (RFC 7112).
+static __always_inline u32 cut_reason(struct chain *c)
+{
+	return c->first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_IPV6_EXTENSION;
+}
+
+static __always_inline u32 parse_fragment_header(struct frame *f, u8 *header, struct chain *c, struct pkt *p)
+{
+	u32 field = be16(header + 2), start = field & 0xfff8, more = field & 1;
+	u64 next = header[0], bytes = c->stop - c->at - 8;
+	c->seen_fragment = 1;
+	if (!start && !more) // atomic: a whole packet (RFC 6946)
+		return XG_GO_ON;
+	p->protocol = protocol_counted(next, 6);
+	if (f->drop_fragments)
+		return XG_FRAGMENT;
+	if (start + bytes > 65535 || (more && (bytes & 7)) || (start && next == TCP && start < 20))
+		return XG_MALFORMED_FRAGMENT;
+	if (start) {
+		p->l4 = XG_L4_IPV6 + next;
+		return XG_REASON_NONE;
+	}
+	p->protocol = XG_PROTO_OTHER_IP; // until the upper-layer header is found
+	c->first = 1;
+	return XG_GO_ON;
+}
+
+static __always_inline u32 parse_extension(struct frame *f, struct chain *c, struct pkt *p, int depth)
+{
+	if (depth == XG_MAX_EXT_HEADERS || (c->number == HOPOPTS && depth))
+		return XG_MALFORMED_IPV6_EXTENSION;
+	if (c->number == FRAGMENT && c->seen_fragment)
+		return XG_MALFORMED_FRAGMENT;
+	NEED(f, c->at, 8, c->stop, cut_reason(c));
+	u8 *header = f->data + c->at;
+	u64 length = (header[1] + 1) * 8;
+	if (c->number == AH)
+		length = (header[1] + 2) * 4;
+	if (c->number == FRAGMENT) {
+		length = 8; // whatever the reserved byte says
+		u32 reason = parse_fragment_header(f, header, c, p);
+		if (reason != XG_GO_ON)
+			return reason;
+	}
+	if (c->at + length > c->stop)
+		return cut_reason(c);
+	c->number = header[0];
+	c->at = c->at + length;
+	HIDE(c->first, f->zero);
+	HIDE(c->seen_fragment, f->zero);
+	HIDE(c->at, f->zero);
+	c->at &= 0x7fff; // 8 headers of 2,048 bytes fit
+	return XG_GO_ON;
+}
+
 static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p)
 {
 	p->protocol = XG_PROTO_OTHER_IP;
@@ -64,50 +134,17 @@ static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p
 	p->src_low = be64(ip + 16);
 	p->dst_high = be64(ip + 24);
 	p->dst_low = be64(ip + 32);
-	u32 number = ip[6], hop_limit = ip[7];
-	u32 at = offset + 40, stop = at + payload, seen_fragment = 0, first = 0;
-	u32 cut = XG_MALFORMED_IPV6_EXTENSION; // the reason for a chain that ends too early
-	for (int i = 0; i <= XG_MAX_EXT_HEADERS; i++) {
-		if (number != HOPOPTS && number != ROUTING && number != FRAGMENT && number != AH && number != DSTOPTS)
-			break;
-		if (i == XG_MAX_EXT_HEADERS || (number == HOPOPTS && i))
-			return XG_MALFORMED_IPV6_EXTENSION;
-		if (number == FRAGMENT && seen_fragment)
-			return XG_MALFORMED_FRAGMENT;
-		NEED(f, at, 8, stop, cut);
-		u8 *header = f->data + at;
-		u32 length = (header[1] + 1) * 8;
-		if (number == AH)
-			length = (header[1] + 2) * 4;
-		if (number == FRAGMENT) {
-			u32 field = be16(header + 2), start = field & 0xfff8, more = field & 1, bytes = stop - at - 8;
-			u32 next = header[0];
-			length = 8; // whatever the reserved byte says
-			seen_fragment = 1;
-			if (start || more) {
-				p->protocol = protocol_counted(next, 6);
-				if (f->drop_fragments)
-					return XG_FRAGMENT;
-				if (start + bytes > 65535 || (more && (bytes & 7)))
-					return XG_MALFORMED_FRAGMENT;
-				if (start) {
-					p->l4 = XG_L4_IPV6 + next;
-					return next == TCP && start < 20 ? XG_MALFORMED_FRAGMENT : XG_REASON_NONE;
-				}
-				p->protocol = XG_PROTO_OTHER_IP;
-				first = 1;
-				cut = XG_MALFORMED_FRAGMENT;
-			}
-		}
-		if (at + length > stop)
-			return cut;
-		number = header[0];
-		at = (at + length + f->zero) & 0x7fff; // 8 headers of 2,048 bytes fit
+	u32 hop_limit = ip[7];
+	struct chain c = {.at = offset + 40, .stop = offset + 40 + payload, .number = ip[6]};
+	for (int depth = 0; depth <= XG_MAX_EXT_HEADERS && is_extension(c.number); depth++) {
+		u32 reason = parse_extension(f, &c, p, depth);
+		if (reason != XG_GO_ON)
+			return reason;
 	}
-	p->protocol = protocol_counted(number, 6);
-	p->l4 = XG_L4_IPV6 + number;
-	struct cursor cursor = {at, stop};
-	return parse_l4(f, cursor, p, number, first, hop_limit);
+	p->protocol = protocol_counted(c.number, 6);
+	p->l4 = XG_L4_IPV6 + c.number;
+	struct cursor at = {c.at, c.stop};
+	return parse_l4(f, at, p, c.number, c.first, hop_limit);
 }
 
 static __always_inline u32 parse_arp(struct frame *f, u32 offset, struct pkt *p)
@@ -125,31 +162,40 @@ static __always_inline u32 is_tag(u32 type)
 	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD || type == ETHERTYPE_QINQ;
 }
 
+static __always_inline u32 take_tag(struct frame *f, u64 *at, u32 *type, u64 *tci)
+{
+	NEED(f, *at, 4, f->length, XG_MALFORMED_VLAN);
+	*tci = be16(f->data + *at);
+	*type = *(u16 *)(f->data + *at + 2);
+	*at += 4;
+	return XG_REASON_NONE;
+}
+
 // -> XG_REASON_NONE, a reason, or XG_NEED_MORE. `type` gets the ethertype behind the tags, `offset` its payload.
+// At most two tags, the one in metadata included; `vlan` is the outermost one's id.
 static __always_inline u32 parse_ethernet(struct frame *f, struct pkt *p, u32 *type, u32 *offset)
 {
-	u32 tags = 0, at = 14;
-	p->vlan = XG_VLAN_NONE;
-	if (f->tag_present) {
-		tags = 1;
-		p->vlan = f->tag & 0xfff;
-	}
+	u64 at = 14, outer = XG_VLAN_NONE, inner, reason;
 	NEED(f, 0, 14, f->length, XG_MALFORMED_ETHERNET);
 	*type = *(u16 *)(f->data + 12);
-#pragma unroll
-	for (int i = 0; i <= XG_MAX_VLAN_TAGS; i++) {
-		if (!is_tag(*type))
-			break;
-		if (tags == XG_MAX_VLAN_TAGS)
-			return XG_MALFORMED_VLAN;
-		NEED(f, at, 4, f->length, XG_MALFORMED_VLAN);
-		if (!tags)
-			p->vlan = be16(f->data + at) & 0xfff;
-		*type = *(u16 *)(f->data + at + 2);
-		at += 4;
-		tags++;
+	if (is_tag(*type)) {
+		reason = take_tag(f, &at, type, &outer);
+		if (reason)
+			return reason;
+		outer &= 0xfff;
+		if (is_tag(*type)) {
+			reason = take_tag(f, &at, type, &inner);
+			if (reason)
+				return reason;
+			if (f->tag_present || is_tag(*type))
+				return XG_MALFORMED_VLAN;
+		}
 	}
-	*offset = (at + f->zero) & 0x1f; // at most 22
+	if (f->tag_present)
+		outer = f->tag & 0xfff;
+	p->vlan = outer;
+	HIDE(at, f->zero);
+	*offset = at & 0x1f; // at most 22
 	return XG_REASON_NONE;
 }
 
