@@ -85,12 +85,14 @@ struct xg_control {
 	__u64 netns_cookie;  // of the network namespace (SO_NETNS_COOKIE); 0 where the kernel has none
 	__u32 ifindex;
 	__u32 blob_bytes;    // size class: bytes of one blob
+	__u32 bank_bytes;    // size class: bytes of one of the two banks of totals
 	__u32 counters;      // size class: counters per CPU of one slot
 	__u32 cpus;          // possible CPUs
 	__u32 mode;          // XDP attach flag in force: 2 generic (SKB), 4 native (DRV)
 	__u32 flags;         // XG_FLAG_*
 	__u32 xdp_program;   // program ids that we attached
 	__u32 tc_program;
+	__u32 pad;
 	__u64 next_serial;
 };
 #define XG_FLAG_CLSACT_OURS 1 // we added the clsact qdisc

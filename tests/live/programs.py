@@ -45,7 +45,7 @@ class Bench:
         flags = _NUMBERS["XG_FLAG_L3_DEVICE"] if l3 else 0
         names = manifest.encode(manifest.describe(ruleset, 0.0, {}))
         tables = build(ruleset, 2, targets, names)
-        size = maps.size_class(slots.needed_bytes(tables, names), tables.counters)
+        size = slots.size_for(tables, names)
         self.ruleset = ruleset
         self.maps = maps.create(size, {"flags": flags, "next_serial": 3})
         slots.write(self.maps, 1, tables.blob.tobytes())

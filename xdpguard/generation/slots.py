@@ -14,7 +14,7 @@ from xdpguard.generation import manifest, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import Totals
 from xdpguard.kernel import counters
-from xdpguard.kernel.maps import SLOTS, MapSet, Word
+from xdpguard.kernel.maps import SLOTS, MapSet, Size, Word, size_class
 from xdpguard.rules.model import Action, Hook, RuleSet
 
 _ABI = abi()
@@ -183,7 +183,6 @@ def absorb(found: MapSet, predecessor: MapSet) -> None:
     found.put("predecessor", 0)
 
 
-def needed_bytes(tables: Tables, names: bytes) -> int:
-    """Blob bytes of the size class: the tables, and a totals bank with room for these rules' counts."""
-    rules = tables.counters // 2
-    return max(len(tables.blob), 2 * (4096 + len(names) + 64 * rules))
+def size_for(tables: Tables, names: bytes) -> Size:
+    """The size class for these tables; its banks have room for the counts of all their rules."""
+    return size_class(Size(len(tables.blob), tables.counters, 4096 + 2 * len(names) + 64 * tables.counters))

@@ -112,8 +112,8 @@ def _stage(staged: Staged) -> None:
     staged.former_targets = targets.named(current) if current is not None else {}
     staged.serial = slots.take_serial(current) if current is not None else 2
     tables, names = _compile(ruleset, staged.serial, resolved)
-    size = maps.size_class(slots.needed_bytes(tables, names), tables.counters)
-    if current is not None and current.size.holds(size.blob_bytes, size.counters):
+    size = slots.size_for(tables, names)
+    if current is not None and current.size.holds(size):
         staged.target = current
     else:
         staged.target = _create(staged, current, size)
@@ -148,7 +148,7 @@ def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
         "flags": _NUMBERS["XG_FLAG_L3_DEVICE"] if found.link.is_l3 else 0,
     }
     if current is not None:
-        size = Size(max(size.blob_bytes, current.size.blob_bytes), max(size.counters, current.size.counters))
+        size = size.joined(current.size)
         fields |= {name: current.get(name) for name in ("flags", "next_serial", "word")}
         fields["predecessor"] = current.get("epoch")
     target = maps.create(size, fields)

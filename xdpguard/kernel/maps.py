@@ -22,35 +22,36 @@ _NUMBERS = _ABI.numbers
 SLOTS = _NUMBERS["XG_SLOTS"]
 COUNT_BYTES = _ABI.structs["xg_count"].size
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
-_SMALLEST_BLOB, _SMALLEST_COUNTERS, _CLASS_STEP = 256 << 10, 1 << 10, 4
 NAMES = ("control", "blobs", "counters", "targets", "totals")
 _PREFIX = "xg_"
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """A size class: bytes of one blob, counters per CPU of one slot."""
+    """Sizes of the maps of one interface: of a blob, of a CPU's counters in a slot, of a bank of totals."""
 
     blob_bytes: int
     counters: int
+    bank_bytes: int
 
-    def holds(self, blob_bytes: int, counters: int) -> bool:
-        return blob_bytes <= self.blob_bytes and counters <= self.counters
+    def holds(self, need: Size) -> bool:
+        return self.joined(need) == self
 
-    @property
-    def bank_bytes(self) -> int:
-        """Room for the totals; two banks are kept."""
-        return self.blob_bytes // 2
+    def joined(self, other: Size) -> Size:
+        """The smallest that holds both."""
+        return Size(
+            max(self.blob_bytes, other.blob_bytes),
+            max(self.counters, other.counters),
+            max(self.bank_bytes, other.bank_bytes),
+        )
 
 
-def size_class(blob_bytes: int, counters: int) -> Size:
-    """The smallest class that holds both. Classes grow by four, so that few loads need new programs."""
-    blob, count = _SMALLEST_BLOB, _SMALLEST_COUNTERS
-    while blob < blob_bytes:
-        blob *= _CLASS_STEP
-    while count < counters:
-        count *= _CLASS_STEP
-    return Size(blob, count)
+def size_class(need: Size) -> Size:
+    """Rounded up to powers of two, with a floor: few loads then need larger maps and so new programs."""
+    rounded = Size(
+        *(1 << (value - 1).bit_length() for value in (need.blob_bytes, need.counters, need.bank_bytes))
+    )
+    return rounded.joined(Size(256 << 10, 1 << 10, 64 << 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +112,7 @@ class Control:
 
     @property
     def size(self) -> Size:
-        return Size(self.get("blob_bytes"), self.get("counters"))
+        return Size(self.get("blob_bytes"), self.get("counters"), self.get("bank_bytes"))
 
     @property
     def current_abi(self) -> bool:
@@ -176,7 +177,7 @@ class MapSet(Control):
 
 def create_control(found: MapSet) -> Control:
     """A private control page beside a set of maps, for a preflight."""
-    fields = {name: found.get(name) for name in ("blob_bytes", "counters", "cpus")}
+    fields = {name: found.get(name) for name in ("blob_bytes", "counters", "bank_bytes", "cpus")}
     return Control(_control_map(fields))
 
 
@@ -190,6 +191,7 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
                 "epoch": int.from_bytes(os.urandom(8), "little"),
                 "blob_bytes": size.blob_bytes,
                 "counters": size.counters,
+                "bank_bytes": size.bank_bytes,
                 "cpus": cpus,
                 "next_serial": 1,
                 **fields,

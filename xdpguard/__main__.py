@@ -1,0 +1,5 @@
+"""``python -m xdpguard``."""
+
+from xdpguard.cli.main import entry
+
+entry()
