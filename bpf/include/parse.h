@@ -76,6 +76,7 @@ static __always_inline u32 parse_fragment_header(struct frame *f, u8 *header, st
 	if (!start && !more) // atomic: a whole packet (RFC 6946)
 		return XG_GO_ON;
 	p->protocol = protocol_counted(next, 6);
+	HIDE(p->protocol, f->zero);
 	if (f->drop_fragments)
 		return XG_FRAGMENT;
 	if (start + bytes > 65535 || (more && (bytes & 7)) || (start && next == TCP && start < 20))
@@ -193,8 +194,9 @@ static __always_inline u32 parse_ethernet(struct frame *f, struct pkt *p, u32 *t
 	}
 	if (f->tag_present)
 		outer = f->tag & 0xfff;
-	p->vlan = outer;
+	HIDE(outer, f->zero);
 	HIDE(at, f->zero);
+	p->vlan = outer;
 	*offset = at & 0x1f; // at most 22
 	return XG_REASON_NONE;
 }
