@@ -24,7 +24,7 @@ from xdpguard import abi
 from xdpguard.classify.compile import build
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, maps
+from xdpguard.kernel import bpf, maps, testrun
 from xdpguard.rules.model import Interval, RuleSet
 from xdpguard.rules.parse import load_file
 
@@ -66,7 +66,7 @@ class Driver:
     def run(self, program: int) -> int:
         """Mean ns of one packet, driver included."""
         self._module["under_test"][ctypes.c_int(0)] = ctypes.c_int(program)
-        result = bpf.prog_test_run(self.fd, FRAME, repeat=REPEAT)
+        result = testrun.prog_test_run(self.fd, FRAME, repeat=REPEAT)
         if result.verdict == _ABORTED:
             raise RuntimeError("the driver did not reach the program under test")
         return result.nanoseconds

@@ -243,6 +243,9 @@ def test_stats_of_nothing_says_so(install: Install, capsys: Output) -> None:
     out, err = capsys.readouterr()
     assert json.loads(out)["interfaces"] == []
     assert err == "xdpguard is not loaded on any interface: there are no counters\n"
+    assert main(["stats", "--netns", "blue"]) == 0
+    words = "xdpguard is not loaded on any interface of the network namespace blue: there are no counters\n"
+    assert capsys.readouterr().err == words
 
 
 @pytest.mark.parametrize("format", ["plain", "json", "csv", "prometheus"])

@@ -111,7 +111,9 @@ def test_a_wrong_command_line_ends_with_2_and_says_what_is_allowed(
     assert main(line.split()) == 2
     out, err = capsys.readouterr()
     assert out == ""
+    assert err.startswith("usage: xdpguard")
     assert message in err
+    assert ": error: " in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("1", 1), ("86400", 86400)])

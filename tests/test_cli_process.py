@@ -81,7 +81,9 @@ def test_sighup_ends_the_process_as_the_system_says() -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("line", ["stats", "stats --format json", "--help", "stats --watch 0.1"])
+@pytest.mark.parametrize(
+    "line", ["stats", "stats --format json", "--help", "load --help", "--version", "stats --watch 0.1"]
+)
 def test_a_closed_pipe_ends_quietly(line: str, unbuffered: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)
@@ -98,14 +100,22 @@ def test_standard_output_that_was_never_open_ends_quietly(line: str) -> None:
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("line", ["stats", "--help"])
+@pytest.mark.parametrize("line", ["stats", "--help", "load --help", "--version"])
 def test_a_full_disk_is_one_line_and_7(line: str, unbuffered: str) -> None:
     with Path("/dev/full").open("w") as full:
         done = run(line, full.fileno(), unbuffered)
     assert done.returncode == 7
-    assert done.stderr.startswith("xdpguard: error: ")
-    assert "No space left on device" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert done.stderr == "xdpguard: error: cannot write to standard output: No space left on device\n"
+
+
+@pytest.mark.parametrize("line", ["check", "load -i no-such-interface"])
+def test_a_folder_in_the_place_of_a_rule_file_is_one_line_and_1(line: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "xdpguard", *line.split(), str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert (done.stdout, done.stderr) == ("", f"{tmp_path}: error: is a folder, not a file\n")
 
 
 def test_a_terminal_that_cannot_show_a_character_ends_nothing() -> None:

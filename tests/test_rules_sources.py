@@ -204,7 +204,7 @@ SETS = [
     ("sets: {a: {file: [x]}}", "must be a list or {file: NAME}"),
     ("sets: {a: {}}", "must be a list or {file: NAME}"),
     ('sets: {a: {file: ""}}', "must be a list or {file: NAME}"),
-    ('sets: {a: {file: "x\\0"}}', "cannot be read: embedded null byte"),
+    ('sets: {a: {file: "x\\0"}}', "embedded null"),
     ("sets: {a: [[80]]}", "an entry of a set must be one address"),
     ('sets: {a: ["@b"]}', "a set cannot hold another set"),
     ('sets: {"a b": [80]}', "set name 'a b' is not allowed"),

@@ -17,7 +17,7 @@ veth0 (netns blue): as loaded
   rules     rules/demo.yaml: 7 ingress and 2 egress rules, generation 3, loaded 2023-11-14T22:13:20Z
   previous  built-in: no rules, pass (generation 1)
   programs  XDP id 123, TC id 124
-  tables    3.10 MB a generation
+  tables    3.10 MB of memory a generation
 """
 
 
@@ -60,6 +60,9 @@ def test_an_interface_without_rules_is_not_loaded() -> None:
 
 def test_nothing_loaded_is_said() -> None:
     assert render([], "table") == "xdpguard is not loaded on any interface\n"
+    assert render([], "table", "b\x1b") == (
+        "xdpguard is not loaded on any interface of the network namespace b\\x1b\n"
+    )
     assert json.loads(render([], "json")) == {"schema": "xdpguard.status/1", "interfaces": []}
 
 

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from xdpguard.errors import NotLoadedError, Problem, RulesError
+from xdpguard.errors import KernelError, NotLoadedError, Problem, RulesError
 from xdpguard.ui.streams import OutputClosed, complain, emit, report, say
 
 
@@ -57,7 +57,7 @@ def test_a_reader_that_is_gone_is_told_apart_from_a_full_disk(monkeypatch: pytes
     with pytest.raises(OutputClosed):
         emit("x")
     monkeypatch.setattr(sys, "stdout", Failing(errno.ENOSPC))
-    with pytest.raises(OSError, match="failed"):
+    with pytest.raises(KernelError, match="cannot write to standard output: failed"):
         emit("x")
 
 

@@ -161,3 +161,8 @@ def test_several_interfaces_are_apart_and_their_names_are_escaped() -> None:
     text = render(snapshot(interface(), interface("e\x1b[2J", None)), "action", "table")
     assert "\x1b" not in text
     assert "\n\n" + r"e\x1b[2J: native, generation 3" in text
+
+
+def test_an_interface_whose_program_is_gone_is_told_in_the_heading() -> None:
+    text = render(snapshot(replace(interface(), mode="none")), "action", "table")
+    assert text.startswith("veth0 (netns blue): XDP not attached, generation 3\n")

@@ -7,12 +7,15 @@ result against a C compiler. Must never compile or load anything.
 
 from __future__ import annotations
 
-import mmap
 import re
 import struct
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
 
 
 @cache
@@ -55,11 +58,11 @@ class Abi:
         name, field = path.split(".")
         return self.structs[name].fields[field].offset
 
-    def put(self, memory: bytearray | memoryview | mmap.mmap, path: str, value: int, base: int = 0) -> None:
+    def put(self, memory: WriteableBuffer, path: str, value: int, base: int = 0) -> None:
         """Write one integer field of a struct that starts at ``base``."""
         struct.pack_into(self._format(path), memory, base + self.offset(path), value)
 
-    def get(self, memory: bytes | bytearray | memoryview | mmap.mmap, path: str, base: int = 0) -> int:
+    def get(self, memory: ReadableBuffer, path: str, base: int = 0) -> int:
         value: int = struct.unpack_from(self._format(path), memory, base + self.offset(path))[0]
         return value
 

@@ -1,5 +1,5 @@
 // Every struct, enum and limit that user space and the BPF programs share, defined here and only here.
-// xdpguard/kernel/abi.py reads the numbers out of this file; tests/test_abi.py compares its structs with a
+// xdpguard/abi.py reads the numbers out of this file; tests/test_abi.py compares its structs with a
 // C compiler's view. Plain C, no BCC macros. Included by every program of xdp/ and tc/.
 #ifndef XDPGUARD_ABI_H
 #define XDPGUARD_ABI_H
@@ -12,7 +12,7 @@
 #define XG_BLOCK_RULES 4096 // rules one block of a bit vector covers: 64 words of 64 bits
 #define XG_MAX_BLOCKS 8     // blocks a class may have, so XG_MAX_RULES rules per hook
 #define XG_MAX_RULES 32768
-#define XG_MAX_TARGETS 256  // distinct redirect targets per interface
+#define XG_MAX_TARGETS 256  // distinct redirect targets per hook
 #define XG_MAX_EXT_HEADERS 8 // IPv6 extension headers read before the chain counts as too deep
 
 // ---- hooks --------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@
 #ifndef XDPGUARD_CLASSIFY_H
 #define XDPGUARD_CLASSIFY_H
 
-#include "l4.h"
+#include "pkt.h"
 
 #define XG_NO_RULE 0xffffffff
 #define XG_MAX_SEARCH 22

@@ -6,6 +6,7 @@ Owns the skip without root and the clean-up before and after a run. Nothing here
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 
 import lab as network
@@ -25,6 +26,14 @@ def clean_host() -> Iterator[None]:
     network.remove_left_over()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C works, here and in every command that a test runs: a shell's background job would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Makes namespaces and veth pairs; all are gone after the test."""
@@ -40,12 +49,10 @@ def veth(lab: Lab, request: pytest.FixtureRequest) -> Veth:
 
 
 @pytest.fixture
-def no_leaks() -> Iterator[None]:
+def no_leaks(lab: Lab) -> Iterator[None]:
     """For ``usefixtures``: fails when the test leaves a namespace of this run or a pin behind."""
-    before = network.pins()
     yield
-    assert network.left_over() == []
-    assert network.pins() - before == set()
+    assert lab.leaks() == set()
 
 
 @pytest.fixture

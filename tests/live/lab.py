@@ -1,8 +1,9 @@
 """A small network for live tests: namespaces joined by veth pairs, raw frames in, captured frames out.
 
 Owns every namespace whose name starts with RUN and removes them again. The rest of such a name is a hash of
-the test, so that two tests or two runs never meet. Must never touch the caller's own namespace. Commands
-run by ``nsenter --net``: ``ip netns exec`` would hide the bpf file system.
+the test, so that two tests or two runs never meet. Must never touch the caller's own namespace. Commands run
+by ``nsenter --net``: ``ip netns exec`` and ``ip -n`` mount a new /sys, which hides the bpf file system and
+fails where / is no mount point (a chroot).
 
 Waiting is for events (a frame, a carrier), with a deadline that only a failing test reaches.
 """
@@ -22,7 +23,7 @@ from dataclasses import dataclass
 from hashlib import blake2s
 from pathlib import Path
 
-from xdpguard.kernel import link, netns
+from xdpguard.kernel import link, netlink, netns
 
 PREFIX = "xgt-"
 RUN = f"{PREFIX}{os.getpid()}-"
@@ -69,6 +70,7 @@ class Lab:
     def __init__(self, test: str) -> None:
         self._tag = RUN + blake2s(test.encode(), digest_size=4).hexdigest()
         self._made: list[str] = []
+        self._old_pins: set[str] = set()
         self._pairs = 0
 
     def namespace(self, label: str) -> str:
@@ -76,7 +78,9 @@ class Lab:
         name = f"{self._tag}-{label}"
         _ip("netns", "add", name)
         self._made.append(name)
-        _ip("-n", name, "link", "set", "lo", "up")
+        # Namespaces' inode numbers come again: another run may have left pins for this one.
+        self._old_pins |= _pins(name)
+        run(name, "ip", "link", "set", "lo", "up")
         return name
 
     def veth(
@@ -108,9 +112,19 @@ class Lab:
             inside(end.name, _await_up, end.dev)
         return Veth(*(_with_index(end) for end in ends))
 
+    def leaks(self) -> set[str]:
+        """What there should not be: namespaces of this run that are not the lab's, and pins for the lab's."""
+        strays = {name for name in left_over() if name.startswith(RUN)} - set(self._made)
+        return strays.union(*map(_pins, self._made)) - self._old_pins
+
     def close(self) -> None:
         while self._made:
             _ip("netns", "del", self._made.pop())
+
+
+def _pins(ns: str) -> set[str]:
+    inode = (netns.FOLDER / ns).stat().st_ino
+    return {str(path) for path in PINS.glob(f"{inode}-*/*/*")}
 
 
 def _plan(name: str, number: int, side: int) -> End:
@@ -178,8 +192,8 @@ def _await_up(dev: str) -> None:
 
 def _operstate(dev: str) -> int:
     body = struct.pack("=BxHiII", 0, 0, link.find(dev).ifindex, 0, 0)
-    answer = link.request(socket.NETLINK_ROUTE, _RTM_GETLINK, body)[0]
-    return link.attributes(answer, 16)[_IFLA_OPERSTATE][0]
+    answer = netlink.request(socket.NETLINK_ROUTE, _RTM_GETLINK, body)[0]
+    return netlink.attributes(answer, 16)[_IFLA_OPERSTATE][0]
 
 
 def _with_index(end: End) -> End:
@@ -251,11 +265,13 @@ def capture(ns: str, dev: str, *, outgoing: bool = False) -> Iterator[Capture]:
         yield Capture(opened)
 
 
-def run(ns: str, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+def run(
+    ns: str, *command: str, check: bool = True, stdin: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run a command in a namespace, in the mount namespace of the caller. ``check``: it must succeed."""
-    whole = ["nsenter", f"--net={netns.FOLDER / ns}", *command]
-    done = subprocess.run(whole, check=False, capture_output=True, text=True, timeout=60)
-    assert not check or done.returncode == 0, f"{command}: {done.stderr}"
+    whole = ["nsenter", f"--net={netns.FOLDER / ns}", "--", *command]
+    done = subprocess.run(whole, check=False, input=stdin, capture_output=True, text=True, timeout=60)
+    assert not check or done.returncode == 0, f"{command} {stdin or ''}: {done.stderr}"
     return done
 
 
@@ -274,16 +290,9 @@ def _alive(name: str) -> bool:
     return Path("/proc", name.removeprefix(PREFIX).partition("-")[0]).exists()
 
 
-def pins() -> set[str]:
-    """Every file below xdpguard's folder in the bpf file system."""
-    return {str(path) for path in PINS.rglob("*") if not path.is_dir()}
-
-
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True, timeout=60)
 
 
 def _batch(ns: str, *lines: str) -> None:
-    command = ["ip", "-n", ns, "-batch", "-"]
-    done = subprocess.run(command, input="\n".join(lines), capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"{lines}: {done.stderr}"
+    run(ns, "ip", "-batch", "-", stdin="\n".join(lines))

@@ -8,7 +8,7 @@ from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, counters, maps
+from xdpguard.kernel import counters, maps, testrun
 from xdpguard.rules.model import Action, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 
@@ -68,7 +68,7 @@ class Bench:
         """Run one frame through the hook's program; the counters must have moved for it exactly once."""
         counters.zero(self.maps, 1)
         program = self.programs.ingress if hook == "ingress" else self.programs.egress
-        result = bpf.prog_test_run(program.fd, frame, context=context)
+        result = testrun.prog_test_run(program.fd, frame, context=context)
         rules = (len(self.ruleset.ingress.rules), len(self.ruleset.egress.rules))
         both = counters.read(self.maps, 1, rules)
         index = 0 if hook == "ingress" else 1

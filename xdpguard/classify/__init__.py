@@ -1,0 +1,1 @@
+"""Rule sets compiled to tables: intervals, classes, bit vectors, one blob. Pure."""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from xdpguard.errors import ForeignError, NotLoadedError, RulesError, XdpguardError
 from xdpguard.ui.streams import emit, report, say
-from xdpguard.ui.text import place, printable
+from xdpguard.ui.text import nothing, place, printable
 
 if TYPE_CHECKING:
     from xdpguard.guard.model import InterfaceStatus
@@ -101,7 +101,7 @@ def status(arguments: argparse.Namespace) -> int:
     from xdpguard.ui.status import render
 
     found = verb(arguments.interface, arguments.netns)
-    emit(render(found, arguments.format or "table"))
+    emit(render(found, arguments.format or "table", arguments.netns))
     return _status_code(found, arguments.interface, arguments.netns)
 
 
@@ -122,7 +122,7 @@ def stats(arguments: argparse.Namespace) -> int:
 
     def snapshot() -> Snapshot:
         taken = read(arguments.interface, arguments.netns)
-        _tell(taken, format)
+        _tell(taken, format, arguments.netns)
         return taken
 
     if arguments.watch is not None:
@@ -132,12 +132,12 @@ def stats(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(snapshot: Snapshot, format: str) -> None:
+def _tell(snapshot: Snapshot, format: str, netns: str | None) -> None:
     """On standard error, what the chosen format has no place for."""
     from xdpguard.ui.identity import faults
 
     if not snapshot.interfaces:
-        say("xdpguard is not loaded on any interface: there are no counters")
+        say(f"{nothing(netns)}: there are no counters")
     if format != "table":
         for fault in faults(snapshot):
             say(f"xdpguard: warning: {fault}")

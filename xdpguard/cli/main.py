@@ -11,7 +11,7 @@ from types import FrameType
 
 from xdpguard.cli import options
 from xdpguard.errors import Interrupted, KernelError, XdpguardError
-from xdpguard.ui.streams import OutputClosed, complain, report, say
+from xdpguard.ui.streams import OutputClosed, complain, report, say, unwritten
 
 _STATE = "`xdpguard status` tells what is loaded now; --debug shows the traceback"
 
@@ -28,22 +28,19 @@ def entry() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line (default: the process's own). Returns the exit code, raises nothing."""
+    debug = False
     try:
         arguments = options.parser().parse_args(argv)
-    except SystemExit as end:  # argparse ends so after --help, --version and a usage error
-        return end.code if isinstance(end.code, int) else 2
-    except OSError as error:  # its help could not be written
-        return _unwritten(error)
-    except KeyboardInterrupt:
-        return Interrupted.exit_code
-    try:
+        debug = arguments.debug
         from xdpguard.cli import commands
 
         return commands.run(arguments)
+    except SystemExit as end:  # argparse ends so after --help, --version and a usage error
+        return end.code if isinstance(end.code, int) else 0
     except OutputClosed:
         return 0
     except (Exception, KeyboardInterrupt) as error:
-        return _failed(error, arguments.debug)
+        return _failed(error, debug)
 
 
 def _failed(error: BaseException, debug: bool) -> int:
@@ -68,14 +65,6 @@ def _terminate(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _unwritten(error: OSError) -> int:
-    """A reader that is gone ends a command quietly, a full disk does not."""
-    if isinstance(error, BrokenPipeError):
-        return 0
-    complain(f"cannot write to standard output: {error.strerror}")
-    return KernelError.exit_code
-
-
 def _flush(code: int) -> int:
     """Write what is left in the buffer. Returns ``code``, or another one if that fails after a success."""
     try:
@@ -84,7 +73,9 @@ def _flush(code: int) -> int:
     except OSError as error:
         # Python flushes once more at its end, and would complain in its own way.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return code or _unwritten(error)
+        # A reader that is gone ends a command quietly. After a failure the reason was told already.
+        if code == 0 and not isinstance(error, BrokenPipeError):
+            return _failed(unwritten(error), False)
     return code
 
 

@@ -1,15 +1,16 @@
-"""The command line: which commands and options there are, and their help. Does nothing but parse."""
+"""The command line: which commands and options there are, and their help. Runs no command."""
 
 from __future__ import annotations
 
 import argparse
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from xdpguard import __version__
 from xdpguard.ui.rows import VIEWS
 from xdpguard.ui.stats import FORMATS as STATS_FORMATS
+from xdpguard.ui.streams import emit, say
 
 MODES = ("auto", "native", "generic")
 STATUS_FORMATS = ("table", "json")
@@ -32,6 +33,27 @@ EXAMPLES = {
     "status": "xdpguard status --format json",
     "stats": "xdpguard stats -i eth0 --by rule --watch 1",
 }
+
+
+class Parser(argparse.ArgumentParser):
+    """Writes as every command does. argparse itself drops a failed write from Python 3.13 on."""
+
+    def print_help(self, file: Any = None) -> None:
+        emit(self.format_help())
+
+    def error(self, message: str) -> NoReturn:
+        for line in self.format_usage().splitlines():
+            say(line)
+        say(f"{self.prog}: error: {message}")
+        raise SystemExit(2)
+
+
+class Version(argparse.Action):
+    """``--version``, written as every command writes."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        emit(f"xdpguard {__version__}\n")
+        parser.exit()
 
 
 class Once(argparse.Action):
@@ -85,16 +107,19 @@ def watch_seconds(text: str) -> float:
 
 def parser() -> argparse.ArgumentParser:
     """The whole command line. The result of parsing has ``command`` and that command's options."""
-    top = argparse.ArgumentParser(
+    top = Parser(
         prog="xdpguard",
         description="Filter and count the packets of an interface, in (XDP) and out (TC), by rules in YAML.",
         epilog=f"{EXIT_CODES}\nexample:\n  {EXAMPLES['load']}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    top.add_argument("--version", action="version", version=f"xdpguard {__version__}")
+    top.add_argument("--version", action=Version, nargs=0, default=argparse.SUPPRESS, help="show the version")
     top.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    commands = top.add_subparsers(
+        title="commands (`xdpguard COMMAND --help` shows the options)",
+        dest="command", metavar="COMMAND", required=True,
+    )  # fmt: skip
     _check(commands)
     _load(commands)
     _verb(commands, "confirm", "keep the rules that were loaded with --confirm")
@@ -138,7 +163,7 @@ def _interfaces(command: argparse.ArgumentParser) -> None:
         metavar="IF",
         action=Several,
         required=True,
-        help="interface; may be given several times, then all or none change",
+        help="interface; may be given several times: then all change, or none",
     )
     _netns(command, "the caller's own")
 
@@ -174,8 +199,8 @@ def _load(commands: Commands) -> None:
         help=f"the kernel goes back to the previous rules by itself after SECONDS (1 to {CONFIRM_MAX}) "
         "unless `xdpguard confirm` comes first",
     )
-    load.add_argument("--force", action="store_true", help="load although the preflight refuses")
-    load.add_argument("--verbose", action="store_true", help="tell every step, and the verifier's log")
+    load.add_argument("--force", action="store_true", help="load even if the preflight refuses")
+    load.add_argument("--verbose", action="store_true", help="also tell what the verifier counted")
 
 
 def _verb(commands: Commands, name: str, text: str) -> None:
@@ -185,7 +210,7 @@ def _verb(commands: Commands, name: str, text: str) -> None:
 def _status(commands: Commands) -> None:
     status = _command(commands, "status", "show what is loaded where, and whether it still protects")
     _one_interface(status)
-    status.add_argument("--format", choices=STATUS_FORMATS, action=Once, help="default: table")
+    status.add_argument("--format", choices=STATUS_FORMATS, action=Once, help="output (default: table)")
 
 
 def _stats(commands: Commands) -> None:
@@ -198,7 +223,7 @@ def _stats(commands: Commands) -> None:
         "--format",
         choices=STATS_FORMATS,
         action=Once,
-        help="default: table; plain and prometheus are one counter a line, plain counts packets only",
+        help="output (default: table); plain and prometheus are one counter a line, plain without bytes",
     )
     stats.add_argument(
         "--watch",

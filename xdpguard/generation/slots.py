@@ -10,6 +10,7 @@ import time
 
 from xdpguard.abi import abi
 from xdpguard.classify.compile import Tables, build
+from xdpguard.errors import KernelError
 from xdpguard.generation import manifest, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import Totals
@@ -21,6 +22,7 @@ _ABI = abi()
 BUILTIN = 0
 """The slot of the built-in rule set: no rules, everything passes. Never reused."""
 _LENGTH_BYTES = 8
+_READ_ATTEMPTS = 50
 
 
 def serial(found: MapSet, slot: int) -> int:
@@ -99,7 +101,7 @@ def boot_ms() -> int:
 
 
 def expired(word: Word) -> bool:
-    return bool(word.deadline_ms) and boot_ms() > word.deadline_ms
+    return bool(word.deadline_ms) and boot_ms() >= word.deadline_ms
 
 
 def normalise(found: MapSet) -> Word:
@@ -162,7 +164,27 @@ def fold(found: MapSet, slot: int) -> None:
 
 
 def sum_of(found: MapSet) -> Totals:
-    """Everything a set of maps ever counted: its totals and the slots that are not in them."""
+    """Everything a set of maps ever counted: its totals and the slots that are not in them.
+
+    Takes no lock: if a load moved counts meanwhile, it reads again.
+    """
+    for _ in range(_READ_ATTEMPTS):
+        before = _marks(found)
+        try:
+            value = _sum_once(found)
+        except ValueError:
+            continue  # the bank was written while it was read
+        if _marks(found) == before:
+            return value
+    raise KernelError("loads kept moving the counters while they were read: try again; nothing changed")
+
+
+def _marks(found: MapSet) -> tuple[int, ...]:
+    """What a load changes before it moves counts."""
+    return (found.get("bank"), found.get("next_serial"), *(serial(found, slot) for slot in range(SLOTS)))
+
+
+def _sum_once(found: MapSet) -> Totals:
     value = load_totals(found)
     for slot in range(SLOTS):
         names, number = describe(found, slot), serial(found, slot)
@@ -184,5 +206,6 @@ def absorb(found: MapSet, predecessor: MapSet) -> None:
 
 
 def size_for(tables: Tables, names: bytes) -> Size:
-    """The size class for these tables; its banks have room for the counts of all their rules."""
-    return size_class(Size(len(tables.blob), tables.counters, 4096 + 2 * len(names) + 64 * tables.counters))
+    """The size class for these tables; a bank has room for three such generations, all counted."""
+    bank = 8192 + 3 * (len(names) + 32 * tables.counters)
+    return size_class(Size(len(tables.blob), tables.counters, bank))

@@ -23,7 +23,7 @@ DEFAULT_AT = _NUMBERS["XG_COUNT_DEFAULT"]
 REASONS_AT = _NUMBERS["XG_COUNT_REASONS"]
 RULES_AT = _NUMBERS["XG_COUNT_RULES"]
 MERGED_KEY = "merged"
-"""Stands for retired rules that found no room of their own; their counts are kept in one sum."""
+"""Stands for rules that found no room of their own; their counts are kept in one sum."""
 
 Pair = list[int]
 """[packets, bytes]"""
@@ -89,24 +89,27 @@ def _rule(hook: HookTotals, key: str, name: str, action: str) -> RuleTotal:
 
 
 def encode(totals: Totals, room: int, live: frozenset[str]) -> bytes:
-    """At most ``room`` bytes. Too many retired rules are merged into one sum, fewest packets first.
+    """At most ``room`` bytes. What does not fit is merged into one sum, fewest packets first.
 
-    ``live``: keys of rules in force or to be, which stay apart. Raises ValueError if even those do not fit.
+    ``live``: keys of rules that are still held; they are merged last. Raises ValueError if there is no room
+    for the sums alone.
     """
     data = _pack(totals)
     while len(data) > room:
-        retired = [
-            (rule.count[0], key, hook)
+        rules = [
+            (key in live, rule.count[0], key, hook)
             for hook in totals.hooks
             for key, rule in hook.rules.items()
-            if key not in live and key != MERGED_KEY
+            if key != MERGED_KEY
         ]
-        if not retired:
+        if not rules:
             raise ValueError(f"the totals need {len(data)} bytes; there is room for {room}")
-        retired.sort(key=lambda entry: entry[0])
-        for _, key, hook in retired[: len(retired) // 2 + 1]:
+        # Live rules go only when no other is left to merge.
+        rules = [entry for entry in rules if not entry[0]] or rules
+        rules.sort(key=lambda entry: entry[1])
+        for _, _, key, hook in rules[: len(rules) // 4 + 1]:
             rule = hook.rules.pop(key)
-            _add(_rule(hook, MERGED_KEY, "(retired rules)", "").count, *rule.count)
+            _add(_rule(hook, MERGED_KEY, "(merged rules)", "").count, *rule.count)
         data = _pack(totals)
     return data
 

@@ -1,0 +1,1 @@
+"""The verbs: load (a transaction), confirm, rollback, unload, status."""

@@ -36,6 +36,9 @@ def refuse_foreign(found: Found) -> None:
     if found.foreign_xdp:
         ids = ", ".join(f"id {one.program}, {one.mode}" for one in found.foreign_xdp)
         raise ForeignError(f"another XDP program ({ids}) is attached to {name}; nothing changed")
+    if found.tcx:
+        ids = ", ".join(f"id {number}" for number in found.tcx)
+        raise ForeignError(f"a TCX program ({ids}) is in front of TC filters on {name}; nothing changed")
     foreign = (found.foreign_filter, *found.earlier_filters)
     for entry in foreign:
         if entry is not None:
@@ -56,14 +59,16 @@ class Steps:
 
 def put(found: Found, target: MapSet, loaded: Programs, mode: str, steps: Steps, say: Say) -> str:
     """Attach or replace both programs; return the XDP mode in force. ``mode`` may be "auto"."""
-    name = found.link.ifindex
+    ifindex = found.link.ifindex
     used = _put_xdp(found, loaded.ingress.fd, mode, steps, say)
     target.put("mode", _XDP_FLAG[used])
     target.put("xdp_program", loaded.ingress.id)
     if found.filter is not None and found.filter.program is not None:
-        former = found.filter.program
-        tc.replace(name, loaded.egress.fd, FILTER_NAME, former)
-        steps.undo.callback(_restore_filter, name, former, loaded.egress.id)
+        # Held, because nothing else keeps the former program alive once it is replaced.
+        former = bpf.prog_by_id(found.filter.program)
+        steps.keep.callback(os.close, former)
+        tc.replace(ifindex, loaded.egress.fd, FILTER_NAME, found.filter.program)
+        steps.undo.callback(tc.replace, ifindex, former, FILTER_NAME, loaded.egress.id)
     else:
         _add_filter(found.link, target, loaded, steps.undo)
     target.put("tc_program", loaded.egress.id)
@@ -98,19 +103,16 @@ def _attach_xdp(link: Link, fd: int, mode: str, say: Say) -> str:
 
 
 def _add_filter(link: Link, target: MapSet, loaded: Programs, undo: ExitStack) -> None:
+    flags = target.get("flags")
+    if tc._clsact_kind(link.ifindex) is None:
+        # Before it is so: whoever dies in between must not leave a clsact that nobody removes.
+        target.put("flags", flags | _CLSACT_OURS)
     if tc.add_clsact(link.ifindex):
-        target.put("flags", target.get("flags") | _CLSACT_OURS)
         undo.callback(tc.remove_clsact_if_empty, link.ifindex)
+    else:
+        target.put("flags", flags)
     tc.add(link.ifindex, loaded.egress.fd, FILTER_NAME)
     undo.callback(tc.remove, link.ifindex, loaded.egress.id)
-
-
-def _restore_filter(ifindex: int, former: int, ours: int) -> None:
-    fd = bpf.prog_by_id(former)
-    try:
-        tc.replace(ifindex, fd, FILTER_NAME, ours)
-    finally:
-        os.close(fd)
 
 
 def remove(found: Found) -> None:

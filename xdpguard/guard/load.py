@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
 
-from xdpguard.errors import Interrupted
+from xdpguard.errors import Interrupted, NotLoadedError
+from xdpguard.guard.chosen import chosen
+from xdpguard.guard.interrupts import Noted
+from xdpguard.guard.repair import sweep
 from xdpguard.guard.stage import Request, Staged, stage
-from xdpguard.kernel import link, lock, pins
-from xdpguard.kernel.discover import examined
+from xdpguard.kernel import link, pins
+from xdpguard.kernel.discover import Found
 from xdpguard.kernel.netns import inside
 from xdpguard.rules.model import RuleSet
 
@@ -26,47 +28,57 @@ def load(
 ) -> None:
     """Load the rule set on every interface, or on none. Raises XdpguardError; the text tells the state."""
     pins.ensure_mounted(say)
-    inside(netns, _load, interfaces, Request(ruleset, mode, confirm, force, verbose, say))
+    inside(netns, _load, interfaces, Request(ruleset, mode, netns, confirm, force, verbose, say))
 
 
 def _load(interfaces: list[str], request: Request) -> None:
-    links = [link.find(name) for name in interfaces]
-    with lock.held(links, "xdpguard load"), ExitStack() as stack:
-        staged: list[Staged] = []
-        try:
-            for one in links:
-                staged.append(stage(stack.enter_context(examined(one)), request))
-        except BaseException as error:
-            for ready in reversed(staged):
-                ready.abandon()
-            if isinstance(error, KeyboardInterrupt):
-                raise Interrupted("interrupted before the rules were live; nothing changed") from None
-            raise
-        _commit(staged)
+    with chosen(interfaces, "xdpguard load") as (looked, signals):
+        staged = _stage(looked, request, signals)
+        for ready in staged:
+            ready.commit()
         for ready in staged:
             ready.finish()
-            _report(ready)
+        sweep(request.say)
+        _report(staged)
+        if signals.pending:
+            raise Interrupted("interrupted too late: the new rules are live")
 
 
-def _commit(staged: list[Staged]) -> None:
-    """Every store, whatever comes in between: a Ctrl-C here is too late to stop anything."""
-    left = list(staged)
-    while left:
-        try:
-            left[0].commit()
-            left.pop(0)
-        except KeyboardInterrupt:
-            continue
+def _stage(looked: list[Found], request: Request, signals: Noted) -> list[Staged]:
+    """All of them, or none."""
+    staged: list[Staged] = []
+    try:
+        for found in looked:
+            staged.append(stage(found, request, signals.check))
+        signals.check()
+    except BaseException:
+        for ready in reversed(staged):
+            ready.abandon()
+        raise
+    return staged
 
 
-def _report(staged: Staged) -> None:
+def _report(staged: list[Staged]) -> None:
+    """Say what is live. NotLoadedError: an interface vanished since it was staged."""
+    lost = [one for one in staged if link.by_index(one.found.link.ifindex) is None]
+    for one in staged:
+        if one not in lost:
+            _tell(one)
+    if lost:
+        names = ", ".join(one.found.link.name for one in lost)
+        left = "the others carry the new rules" if len(lost) < len(staged) else "nothing is loaded there"
+        raise NotLoadedError(f"{names}: the interface vanished during the load; {left}")
+
+
+def _tell(staged: Staged) -> None:
     request, name = staged.request, staged.found.link.name
     rules = (
         f"{len(request.ruleset.ingress.rules)} ingress and {len(request.ruleset.egress.rules)} egress rules"
     )
     request.say(f"{name}: generation {staged.serial} is live ({staged.mode} XDP + TC), {rules}")
     if request.confirm:
+        netns = f" --netns {request.netns}" if request.netns is not None else ""
         request.say(
-            f"{name}: run `xdpguard confirm -i {name}` within {request.confirm} s, or the kernel goes back "
-            "to the rules before"
+            f"{name}: run `xdpguard confirm -i {name}{netns}` within {request.confirm} s, or the kernel goes "
+            "back to the rules before"
         )

@@ -5,6 +5,7 @@ Owns which variant is loaded with which numbers. Attaching is done elsewhere.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 
@@ -69,10 +70,23 @@ def _load_ingress(bound: dict[str, int], numbers: dict[str, int], statistics: bo
             compile.INGRESS_FRAGS, bpf.PROG_XDP, bound, numbers, flags=flags, statistics=statistics
         )
         return loaded, True
-    except KernelError:
+    except KernelError as error:
+        if not _unknown_flag(error):
+            raise
         return program.load(compile.INGRESS, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
+
+
+def _unknown_flag(error: KernelError) -> bool:
+    """Before Linux 5.18: EINVAL to the multi-buffer flag, without a word of the verifier."""
+    cause = error.__cause__
+    return isinstance(cause, bpf.VerifierError) and cause.errno == errno.EINVAL and not cause.log
 
 
 def load_pass() -> Loaded:
     """The pass-only program for redirect targets."""
-    return program.load(compile.PASS, bpf.PROG_XDP, {}, {}, flags=bpf.F_XDP_HAS_FRAGS)
+    try:
+        return program.load(compile.PASS, bpf.PROG_XDP, {}, {}, flags=bpf.F_XDP_HAS_FRAGS)
+    except KernelError as error:
+        if not _unknown_flag(error):
+            raise
+        return program.load(compile.PASS, bpf.PROG_XDP, {}, {})

@@ -7,11 +7,13 @@ same rules until the control word is stored, so finishing never changes a verdic
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from xdpguard.generation import slots
-from xdpguard.guard import attach, programs
-from xdpguard.kernel import pins
+from xdpguard.guard import attach, programs, targets
+from xdpguard.kernel import link, netns, pins
 from xdpguard.kernel.discover import Found
+from xdpguard.kernel.link import XdpProgram
 from xdpguard.kernel.maps import MapSet
 
 Say = Callable[[str], None]
@@ -25,12 +27,12 @@ def repair(found: Found, say: Say) -> None:
             _finish_replacement(found, current, say)
         if found.other is not None:
             slots.absorb(current, found.other)
+        _absorb_abandoned(found, current)
         if slots.expired(current.word):
             say(f"{name}: the last load was not confirmed in time: the rules before it are in force")
         slots.normalise(current)
-        if found.place(current).epoch not in found.pinned and (found.xdp or found.filter):
-            pins.pin(found.place(current), current)
-            say(f"{name}: the pins were lost; pinned the maps again")
+        if found.place(current).epoch not in found.pinned:
+            _pin_again(found, current, say)
     keep = found.place(current).epoch if current is not None else None
     for place in list(pins.places()):
         if (place.inode, place.ifindex) != (found.identity.inode, found.link.ifindex) or place.epoch == keep:
@@ -45,5 +47,40 @@ def _finish_replacement(found: Found, current: MapSet, say: Say) -> None:
     with steps.keep:
         loaded = programs.load(current)
         steps.keep.callback(loaded.close)
-        attach.put(found, current, loaded, "auto", steps, say)
+        mode = attach.put(found, current, loaded, "auto", steps, say)
+    found.xdp, found.xdp_set = XdpProgram(mode, loaded.ingress.id), current
+    if found.filter is not None:
+        found.filter, found.filter_set = replace(found.filter, program=loaded.egress.id), current
     say(f"{found.link.name}: finished a replacement of programs that was interrupted")
+
+
+def _absorb_abandoned(found: Found, current: MapSet) -> None:
+    """Take over what a replacement counted that was taken back, but not to its end."""
+    for one in found.pinned.values():
+        if one.current_abi and one.get("predecessor") == current.get("epoch"):
+            slots.absorb(current, one)
+
+
+def _pin_again(found: Found, current: MapSet, say: Say) -> None:
+    name = found.link.name
+    if not pins.mounted():
+        say(f"{name}: no bpf file system on {pins.BPFFS}: the maps stay without pins (verdicts go on)")
+        return
+    pins.pin(found.place(current), current)
+    say(f"{name}: the pins were lost; pinned the maps again")
+
+
+def sweep(say: Say) -> None:
+    """Unpin what was loaded on interfaces of this namespace that are gone: only the pins keep it alive."""
+    inode = netns.identity().inode
+    for place in list(pins.places()):
+        if place.inode != inode or link.by_index(place.ifindex) is not None:
+            continue
+        opened = pins.open_set(place)
+        used: dict[str, int] = {}
+        if opened is not None:
+            used = targets.named(opened) if opened.current_abi else {}
+            opened.close()
+        pins.remove(place)
+        say(f"removed the pins of the interface with index {place.ifindex}, which is gone")
+        targets.release(used, say)

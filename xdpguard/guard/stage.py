@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 
 from xdpguard.abi import abi
 from xdpguard.classify.compile import Tables, Target, build
-from xdpguard.errors import RulesError, UsageError
+from xdpguard.errors import KernelError, NotLoadedError, UsageError, XdpguardError
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import attach, preflight, programs, repair, targets
-from xdpguard.kernel import bpf, features, maps, pins
+from xdpguard.guard.chosen import explained
+from xdpguard.kernel import bpf, features, link, maps, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Size, Word
 from xdpguard.rules.model import RuleSet
@@ -31,6 +32,7 @@ class Request:
 
     ruleset: RuleSet
     mode: str  # auto | native | generic
+    netns: str | None  # name
     confirm: int | None  # seconds
     force: bool
     verbose: bool
@@ -43,6 +45,7 @@ class Staged:
 
     found: Found
     request: Request
+    check: Callable[[], None]  # raises Interrupted; called where every step so far can be taken back
     steps: attach.Steps = field(default_factory=attach.Steps)
     target: MapSet | None = None
     slot: int = 0
@@ -51,6 +54,7 @@ class Staged:
     word: Word | None = None
     former_targets: dict[str, int] = field(default_factory=dict)
     created: bool = False
+    replacing: bool = False  # the programs, not only the data
 
     def commit(self) -> None:
         """Make it live: one store. May be called again; it then does nothing new."""
@@ -61,8 +65,15 @@ class Staged:
         self.target.word = self.word
 
     def abandon(self) -> None:
-        self.steps.undo.close()
-        self.steps.keep.close()
+        """Take every step back. The error that is on its way says why; here is said what stays behind."""
+        try:
+            with self.steps.keep:
+                self.steps.undo.close()
+        except NotLoadedError:
+            pass  # the interface is gone, and with it all that was attached
+        except (XdpguardError, OSError) as error:
+            name = self.found.link.name
+            self.request.say(f"warning: {name}: not all could be undone: {error}; see `xdpguard status`")
 
     def finish(self) -> None:
         """After every interface is live: take over old counts, drop what nothing uses."""
@@ -82,14 +93,15 @@ class Staged:
         targets.tidy(self.target, self.former_targets, self.request.say)
 
 
-def stage(found: Found, request: Request) -> Staged:
+def stage(found: Found, request: Request, check: Callable[[], None]) -> Staged:
     """Everything but the store. On any failure the host is as before."""
-    staged = Staged(found, request)
+    staged = Staged(found, request, check)
     try:
-        attach.refuse_foreign(found)
-        _check_mode(found, request)
-        repair.repair(found, request.say)
-        _stage(staged)
+        with explained(f"{found.link.name}: load {request.ruleset.file}", "nothing changed"):
+            attach.refuse_foreign(found)
+            _check_mode(found, request)
+            repair.repair(found, request.say)
+            _stage(staged)
     except BaseException:
         staged.abandon()
         raise
@@ -97,21 +109,24 @@ def stage(found: Found, request: Request) -> Staged:
 
 
 def _check_mode(found: Found, request: Request) -> None:
-    if found.xdp is not None and request.mode not in ("auto", found.xdp.mode):
+    present = found.xdp or found.helper
+    if present is not None and request.mode not in ("auto", present.mode):
+        what = "is loaded" if found.xdp is not None else "has our pass-only program"
         raise UsageError(
-            f"{found.link.name} is loaded in {found.xdp.mode} mode, and the kernel cannot switch to "
+            f"{found.link.name} {what} in {present.mode} mode, and the kernel cannot switch to "
             f"{request.mode} without a gap: unload first; nothing changed"
         )
 
 
 def _stage(staged: Staged) -> None:
     found, request = staged.found, staged.request
-    ruleset, link = request.ruleset, found.link
-    resolved = targets.resolve(ruleset, link)
+    ruleset = request.ruleset
+    resolved = targets.resolve(ruleset, found.link)
     current = found.current if found.current is not None and found.current.current_abi else None
     staged.former_targets = targets.named(current) if current is not None else {}
     staged.serial = slots.take_serial(current) if current is not None else 2
     tables, names = _compile(ruleset, staged.serial, resolved)
+    staged.check()
     size = slots.size_for(tables, names)
     if current is not None and current.size.holds(size):
         staged.target = current
@@ -121,9 +136,15 @@ def _stage(staged: Staged) -> None:
     word = target.word
     staged.slot = slots.free_slot(word)
     slots.fold(target, staged.slot)
-    slots.write(target, staged.slot, tables.blob.tobytes())
     staged.steps.undo.callback(slots.clear, target, staged.slot)
-    _judge_and_attach(staged, target, resolved)
+    slots.write(target, staged.slot, tables.blob.tobytes())
+    staged.check()
+    _judge(staged, target)
+    staged.check()
+    if found.current is not None and current is None:
+        # What another version loaded cannot be carried over; with this there is no gap between the two.
+        target.word = Word(staged.slot, slots.BUILTIN)
+    _attach(staged, target, resolved)
     # A load over one that nobody confirmed goes back to the last confirmed rules, not to those.
     previous = word.previous if word.deadline_ms else word.active
     deadline = slots.boot_ms() + request.confirm * 1000 if request.confirm else 0
@@ -136,17 +157,17 @@ def _compile(ruleset: RuleSet, serial: int, resolved: dict[str, Target]) -> tupl
     try:
         return build(ruleset, serial, resolved, names), names
     except MemoryError as error:
-        raise RulesError([]) from error
+        count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
+        raise KernelError(f"{ruleset.file}: no memory to compile {count} rules; nothing changed") from error
 
 
 def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
     """New maps: for a first load, or for tables that the present ones cannot hold."""
     found = staged.found
-    fields = {
-        "ifindex": found.link.ifindex,
-        "netns_cookie": found.identity.cookie,
-        "flags": _NUMBERS["XG_FLAG_L3_DEVICE"] if found.link.is_l3 else 0,
-    }
+    flags = _NUMBERS["XG_FLAG_L3_DEVICE"] if found.link.is_l3 else 0
+    if found.current is not None:
+        flags |= found.current.get("flags") & _NUMBERS["XG_FLAG_CLSACT_OURS"]
+    fields = {"ifindex": found.link.ifindex, "netns_cookie": found.identity.cookie, "flags": flags}
     if current is not None:
         size = size.joined(current.size)
         fields |= {name: current.get(name) for name in ("flags", "next_serial", "word")}
@@ -160,11 +181,12 @@ def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
     else:
         for slot in {slots.BUILTIN, current.word.active, current.word.previous}:
             slots.write(target, slot, slots.blob_bytes(current, slot))
-        targets.allow(target, {name: Target(i, b"") for name, i in targets.named(current).items()})
+        still = {name: i for name, i in targets.named(current).items() if link.by_index(i) is not None}
+        targets.allow(target, {name: Target(i, b"") for name, i in still.items()})
     return target
 
 
-def _judge_and_attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None:
+def _judge(staged: Staged, target: MapSet) -> None:
     found, request = staged.found, staged.request
     judge = preflight.run(
         target,
@@ -176,15 +198,23 @@ def _judge_and_attach(staged: Staged, target: MapSet, resolved: dict[str, Target
         statistics=request.verbose,
     )
     staged.steps.keep.callback(judge.close)
+    staged.replacing = staged.created or not _running(found, judge)
     if request.verbose:
         request.say(f"{found.link.name}: {judge.describe()}")
+
+
+def _attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None:
+    found, request = staged.found, staged.request
     targets.allow(target, resolved)
-    if staged.created or not _running(found, judge):
+    if staged.replacing:
         loaded = programs.load(target)
         staged.steps.keep.callback(loaded.close)
-        pins.pin(found.place(target), target)
         if staged.created:
             staged.steps.undo.callback(pins.remove, found.place(target))
+        pins.pin(found.place(target), target)
+        if staged.created and found.current is not None and found.current.current_abi:
+            # Runs when the former programs are back: what these maps have counted meanwhile stays.
+            staged.steps.undo.callback(slots.absorb, found.current, target)
         staged.mode = attach.put(found, target, loaded, request.mode, staged.steps, request.say)
     else:
         staged.mode = found.xdp.mode if found.xdp else ""
@@ -210,10 +240,10 @@ def _tag(program: int) -> str:
 
 
 def _warn_offload(staged: Staged) -> None:
-    request, link = staged.request, staged.found.link
+    request, name = staged.request, staged.found.link.name
     vlan = [rule for rule in request.ruleset.ingress.rules if rule.match.vlan is not None]
-    if vlan and features.rx_vlan_offload(link.name):
+    if vlan and features.rx_vlan_offload(name):
         request.say(
-            f"warning: {link.name} takes VLAN tags out of frames before XDP sees them: rule {vlan[0].name} "
-            f"and others with vlan may not match (ethtool -K {link.name} rxvlan off)"
+            f"warning: {name} takes VLAN tags out of frames before XDP sees them: rule {vlan[0].name} "
+            f"and others with vlan may not match (ethtool -K {name} rxvlan off)"
         )

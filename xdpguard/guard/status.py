@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xdpguard.abi import abi
-from xdpguard.errors import NotLoadedError
+from xdpguard.errors import KernelError, NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
+from xdpguard.guard.chosen import explained
 from xdpguard.guard.model import Generation, InterfaceStatus
-from xdpguard.kernel import link, netns, pins
+from xdpguard.kernel import link, lock, netns, pins, tc
 from xdpguard.kernel.discover import Found, examined
 from xdpguard.kernel.maps import MapSet
 from xdpguard.kernel.survey import Spot, spots
@@ -20,23 +21,39 @@ _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 def status(interface: str | None, netns_name: str | None) -> list[InterfaceStatus]:
     """One interface, or every one that carries xdpguard (of one namespace, or of all that have a name).
 
-    NotLoadedError: no such interface, or nothing of ours on it.
+    NotLoadedError: no such interface, or nothing of ours on it. PrivilegeError: not root.
     """
-    if interface is not None:
-        found = netns.inside(netns_name, _one, interface, netns_name)
-        if found is None:
-            raise NotLoadedError(f"{interface}: xdpguard is not loaded there")
-        return [found]
-    return [one for spot in spots(netns_name) for one in _at(spot)]
+    with explained("xdpguard status", "nothing changed"):
+        if interface is not None:
+            found = netns.inside(netns_name, _one, interface, netns_name)
+            if found is None:
+                raise NotLoadedError(f"{interface}: xdpguard is not loaded there")
+            return [found]
+        return [one for spot in spots(netns_name) for one in _at(spot)]
 
 
 def _at(spot: Spot) -> Iterator[InterfaceStatus]:
-    found = netns.inside(spot.netns, _one, spot.interface, spot.netns)
+    try:
+        found = netns.inside(spot.netns, _one, spot.interface, spot.netns)
+    except NotLoadedError:
+        return  # gone since it was listed
     if found is not None:
         yield found
 
 
 def _one(interface: str, netns_name: str | None) -> InterfaceStatus | None:
+    found = _look(interface, netns_name)
+    if found is None or found.protected():
+        return found
+    # A command at work looks like a fault: look again when it is done.
+    try:
+        with lock.held([link.find(interface)], "xdpguard status"):
+            return _look(interface, netns_name)
+    except KernelError:
+        return found  # it hangs, and what it left is what there is
+
+
+def _look(interface: str, netns_name: str | None) -> InterfaceStatus | None:
     with examined(link.find(interface)) as found:
         return _describe(found, netns_name) if found.current is not None else None
 
@@ -47,7 +64,7 @@ def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
         return _unreadable(found, netns_name)
     word = current.word
     fell_back = slots.expired(word) or bool(current.get("flags") & _FELL_BACK)
-    active = word.previous if slots.expired(word) else word.active
+    active = _in_force(current)
     previous = None if word.previous == active else word.previous
     pending = word.deadline_ms and not slots.expired(word)
     return InterfaceStatus(
@@ -87,6 +104,12 @@ def _unreadable(found: Found, netns_name: str | None) -> InterfaceStatus:
     )
 
 
+def _in_force(current: MapSet) -> int:
+    """The slot that decides."""
+    word = current.word
+    return word.previous if slots.expired(word) else word.active
+
+
 def _generation(current: MapSet, slot: int) -> Generation | None:
     names = slots.describe(current, slot)
     if names is None:
@@ -117,15 +140,23 @@ def _problems(found: Found, current: MapSet) -> Iterator[str]:
     elif attach.mode_name(current.get("mode")) != found.xdp.mode:
         yield f"the XDP program of {name} is in {found.xdp.mode} mode, not as loaded"
     if found.foreign_filter is not None:
-        yield f"egress is not filtered: TC filter id {found.foreign_filter.program} is in our place on {name}"
+        yield f"egress is not filtered: {_called(found.foreign_filter)} is in our place on {name}"
     elif found.filter is None:
         yield f"egress is not filtered: our TC filter is no longer on {name}"
-    for entry in found.earlier_filters:
-        yield f"TC filter id {entry.program} (priority {entry.priority}) runs before ours on {name}"
+    for number in found.tcx:
+        yield f"TCX program id {number} runs before our TC filter on {name}"
+    # Of a u32 filter the kernel lists the hash table too.
+    for called in dict.fromkeys(f"{_called(one)} (priority {one.priority})" for one in found.earlier_filters):
+        yield f"{called} runs before ours on {name}"
     if found.split():
         yield "a replacement of programs was interrupted: load again"
     if pins.mounted() and found.place(current).epoch not in found.pinned:
         yield "the pins are lost (verdicts go on): any load, confirm or rollback makes them again"
-    for target, ifindex in sorted(targets.named(current).items()):
+    names = slots.describe(current, _in_force(current))
+    for target, ifindex in sorted(names.targets.items() if names is not None else ()):
         if link.by_index(ifindex) is None:
             yield f"the redirect target {target} (index {ifindex}) is gone: its packets are dropped"
+
+
+def _called(entry: tc.Filter) -> str:
+    return f"TC filter of kind {entry.kind}" if entry.program is None else f"TC filter id {entry.program}"

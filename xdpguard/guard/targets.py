@@ -151,9 +151,16 @@ def remove_helper(ifindex: int) -> None:
 
 
 def named(found: MapSet) -> dict[str, int]:
-    """Redirect targets of every generation that is held: name -> ifindex."""
+    """Redirect targets of each generation that is or may come in force: name -> ifindex.
+
+    Those are the active one, the previous one and a staged one, which is newer than both.
+    """
     targets: dict[str, int] = {}
+    held = (found.word.active, found.word.previous)
+    newest = max(slots.serial(found, slot) for slot in held)
     for slot in range(SLOTS):
+        if slot not in held and slots.serial(found, slot) <= newest:
+            continue
         names = slots.describe(found, slot)
         if names is not None:
             targets |= names.targets
@@ -167,7 +174,7 @@ def users(ifindex: int) -> bool:
         opened = pins.open_set(place) if place.inode == inode else None
         if opened is None:
             continue
-        used = ifindex in named(opened).values()
+        used = opened.current_abi and ifindex in named(opened).values()
         opened.close()
         if used:
             return True

@@ -1,21 +1,23 @@
-"""``confirm``, ``rollback``, ``unload``: each one store, or one detach, on every named interface."""
+"""``confirm``, ``rollback``, ``unload``: one store or one detach on every named interface, or on none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from functools import partial
 
 from xdpguard.abi import abi
-from xdpguard.errors import ForeignError, KernelError, NotLoadedError
+from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
-from xdpguard.guard.repair import repair
-from xdpguard.kernel import link, lock, pins
-from xdpguard.kernel.discover import Found, examined
+from xdpguard.guard.chosen import chosen
+from xdpguard.guard.repair import repair, sweep
+from xdpguard.kernel import pins
+from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
 from xdpguard.kernel.netns import inside
 
 Say = Callable[[str], None]
+Step = Callable[[], None]
 _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 
 
@@ -34,15 +36,18 @@ def unload(interfaces: list[str], netns: str | None, say: Say) -> None:
     inside(netns, _each, interfaces, "unload", _unload, say)
 
 
-def _each(interfaces: list[str], verb: str, act: Callable[[Found, Say], None], say: Say) -> None:
-    links = [link.find(name) for name in interfaces]
-    with lock.held(links, f"xdpguard {verb}"), ExitStack() as stack:
-        looked = [stack.enter_context(examined(one)) for one in links]
+def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], say: Say) -> None:
+    """Plan all: any may refuse. Then act on all."""
+    with chosen(interfaces, f"xdpguard {verb}") as (looked, signals):
         for found in looked:
             if found.current is None:
                 raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; nothing changed")
-        for found in looked:
-            act(found, say)
+        steps = [plan(found, say) for found in looked]
+        signals.check()
+        for step in steps:
+            step()
+        if signals.pending:
+            raise Interrupted(f"interrupted too late: {verb} is done")
 
 
 def _current(found: Found) -> MapSet:
@@ -56,32 +61,43 @@ def _current(found: Found) -> MapSet:
     return found.current
 
 
-def _confirm(found: Found, say: Say) -> None:
+def _confirm(found: Found, say: Say) -> Step:
     current, name = _current(found), found.link.name
-    pending = current.word.deadline_ms and not slots.expired(current.word)
     repair(found, say)
     word = current.word
-    if not pending or not word.deadline_ms:
+    if not word.deadline_ms:
         fell_back = current.get("flags") & _FELL_BACK
         why = "it came too late: the rules before are in force" if fell_back else "nothing waits for it"
         raise KernelError(f"{name}: cannot confirm: {why}; nothing changed")
-    current.word = Word(word.active, word.previous)
-    say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
+
+    def keep() -> None:
+        current.word = Word(word.active, word.previous)
+        say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
+
+    return keep
 
 
-def _rollback(found: Found, say: Say) -> None:
+def _rollback(found: Found, say: Say) -> Step:
     current, name = _current(found), found.link.name
     repair(found, say)
     word = current.word
     if word.active == word.previous:
         raise KernelError(f"{name}: there are no rules to go back to; nothing changed")
-    current.put("flags", current.get("flags") & ~_FELL_BACK)
-    current.word = Word(word.previous, word.active)
-    what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
-    say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
+
+    def swap() -> None:
+        current.put("flags", current.get("flags") & ~_FELL_BACK)
+        current.word = Word(word.previous, word.active)
+        what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
+        say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
+
+    return swap
 
 
-def _unload(found: Found, say: Say) -> None:
+def _unload(found: Found, say: Say) -> Step:
+    return partial(_take_off, found, say)
+
+
+def _take_off(found: Found, say: Say) -> None:
     current, name = found.current, found.link.name
     if current is None:
         raise AssertionError("checked by _each")
@@ -96,4 +112,5 @@ def _unload(found: Found, say: Say) -> None:
     targets.release(used, say)
     if targets.users(found.link.ifindex):
         targets.help_again(found.link, say)
+    sweep(say)
     say(f"{name}: unloaded; nothing is filtered there any more")

@@ -20,16 +20,17 @@ from pathlib import Path
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
-_PROG_LOAD, _OBJ_PIN, _OBJ_GET, _PROG_TEST_RUN = 5, 6, 7, 10
-_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_BIND_MAP = 13, 14, 15, 35
+_PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
+_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 13, 14, 15, 16, 35
 
 # enum bpf_map_type and bpf_prog_type
 MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_DEVMAP_HASH = 2, 12, 25
 PROG_SCHED_CLS, PROG_XDP = 3, 6
 
+TCX_EGRESS = 47  # enum bpf_attach_type, Linux 6.6
+
 F_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 F_XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS, Linux 5.18
-F_TEST_XDP_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18
 
 _LOG_BYTES = 1 << 24
 
@@ -44,7 +45,8 @@ class VerifierError(OSError):
         self.log = log
 
 
-def _bpf(command: int, attributes: bytearray) -> int:
+def call(command: int, attributes: bytearray) -> int:
+    """One bpf(2) call; ``attributes`` is a whole ``union bpf_attr``. Returns the call's result."""
     buffer = (ctypes.c_char * len(attributes)).from_buffer(attributes)
     number = _SYSCALL.get(platform.machine())
     if number is None:
@@ -75,7 +77,7 @@ def map_create(
         "=IIIIIII16s", attributes, 0,
         kind, key_bytes, value_bytes, entries, flags, inner, 0, name.encode()[:15],
     )  # fmt: skip
-    return _bpf(_MAP_CREATE, attributes)
+    return call(_MAP_CREATE, attributes)
 
 
 def _element(command: int, fd: int, key: bytes, value: bytes | bytearray, flags: int = 0) -> bytes:
@@ -86,7 +88,7 @@ def _element(command: int, fd: int, key: bytes, value: bytes | bytearray, flags:
         "=IIQQQ", attributes, 0,
         fd, 0, ctypes.addressof(key_buffer), ctypes.addressof(value_buffer), flags,
     )  # fmt: skip
-    _bpf(command, attributes)
+    call(command, attributes)
     return value_buffer.raw
 
 
@@ -101,7 +103,11 @@ def map_update(fd: int, key: bytes, value: bytes) -> None:
 
 
 def map_delete(fd: int, key: bytes) -> None:
-    _element(_MAP_DELETE, fd, key, b"\0" * 8)
+    """Remove one key. ENOENT: no such key."""
+    key_buffer = ctypes.create_string_buffer(key, len(key))
+    attributes = bytearray(32)
+    struct.pack_into("=IIQ", attributes, 0, fd, 0, ctypes.addressof(key_buffer))
+    call(_MAP_DELETE, attributes)
 
 
 def map_keys(fd: int, key_bytes: int) -> list[bytes]:
@@ -113,7 +119,7 @@ def map_keys(fd: int, key_bytes: int) -> list[bytes]:
     struct.pack_into("=IIQQQ", attributes, 0, fd, 0, 0, ctypes.addressof(following), 0)
     while True:
         try:
-            _bpf(_MAP_NEXT_KEY, attributes)
+            call(_MAP_NEXT_KEY, attributes)
         except OSError as error:
             if error.errno == errno.ENOENT:
                 return keys
@@ -156,7 +162,7 @@ def prog_load(kind: int, code: bytes, name: str, *, flags: int = 0, log_level: i
             0, flags, name.encode()[:15], 0, 0,
         )  # fmt: skip
         try:
-            return _bpf(_PROG_LOAD, attributes), log.value.decode(errors="replace")
+            return call(_PROG_LOAD, attributes), log.value.decode(errors="replace")
         except OSError as error:
             raise VerifierError(error.errno or 0, log.value.decode(errors="replace")) from None
 
@@ -168,46 +174,11 @@ def prog_load(kind: int, code: bytes, name: str, *, flags: int = 0, log_level: i
         return LoadedProgram(*attempt(1))  # raises again, with the log
 
 
-@dataclass(frozen=True, slots=True)
-class TestRun:
-    verdict: int
-    nanoseconds: int  # mean of one run
-    data: bytes  # the frame as the program left it
-
-
-def prog_test_run(
-    fd: int,
-    frame: bytes,
-    *,
-    repeat: int = 1,
-    context: bytes = b"",
-    flags: int = 0,
-    batch: int = 0,
-    out_bytes: int | None = None,
-) -> TestRun:
-    """BPF_PROG_TEST_RUN. Frames under 14 bytes are refused by the kernel (EINVAL)."""
-    data = ctypes.create_string_buffer(frame, len(frame))
-    space = (len(frame) + 256) if out_bytes is None else out_bytes
-    out = ctypes.create_string_buffer(max(space, 1))
-    ctx = ctypes.create_string_buffer(context, len(context)) if context else None
-    attributes = bytearray(80)
-    struct.pack_into(
-        "=IIIIQQIIIIQQIII", attributes, 0,
-        fd, 0, len(frame), space, ctypes.addressof(data), ctypes.addressof(out) if space else 0,
-        repeat, 0, len(context), 0, ctypes.addressof(ctx) if ctx else 0, 0, flags, 0, batch,
-    )  # fmt: skip
-    _bpf(_PROG_TEST_RUN, attributes)
-    (verdict,) = struct.unpack_from("=I", attributes, 4)
-    (size,) = struct.unpack_from("=I", attributes, 12)
-    (duration,) = struct.unpack_from("=I", attributes, 36)
-    return TestRun(verdict, duration, out.raw[: min(size, space)])
-
-
 def obj_pin(fd: int, path: Path) -> None:
     text = ctypes.create_string_buffer(os.fsencode(path))
     attributes = bytearray(24)
     struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), fd, 0)
-    _bpf(_OBJ_PIN, attributes)
+    call(_OBJ_PIN, attributes)
 
 
 def obj_get(path: Path) -> int:
@@ -215,13 +186,13 @@ def obj_get(path: Path) -> int:
     text = ctypes.create_string_buffer(os.fsencode(path))
     attributes = bytearray(24)
     struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, 0)
-    return _bpf(_OBJ_GET, attributes)
+    return call(_OBJ_GET, attributes)
 
 
 def _by_id(command: int, number: int) -> int:
     attributes = bytearray(16)
     struct.pack_into("=III", attributes, 0, number, 0, 0)
-    return _bpf(command, attributes)
+    return call(command, attributes)
 
 
 def prog_by_id(number: int) -> int:
@@ -233,11 +204,26 @@ def map_by_id(number: int) -> int:
     return _by_id(_MAP_BY_ID, number)
 
 
+def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
+    """Ids of the programs attached to an interface in this way; none where the kernel does not know it."""
+    ids = (ctypes.c_uint32 * 64)()
+    attributes = bytearray(64)
+    struct.pack_into("=IIIIQI", attributes, 0, ifindex, attach_type, 0, 0, ctypes.addressof(ids), len(ids))
+    try:
+        call(_PROG_QUERY, attributes)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return ()
+        raise
+    (count,) = struct.unpack_from("=I", attributes, 24)
+    return tuple(ids[:count])
+
+
 def prog_bind_map(program: int, table: int) -> None:
     """Tie a map's lifetime to a program that does not itself use it (Linux 5.10)."""
     attributes = bytearray(16)
     struct.pack_into("=III", attributes, 0, program, table, 0)
-    _bpf(_PROG_BIND_MAP, attributes)
+    call(_PROG_BIND_MAP, attributes)
 
 
 def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
@@ -246,7 +232,7 @@ def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
     anchor = (ctypes.c_char * size).from_buffer(info)
     attributes = bytearray(16)
     struct.pack_into("=IIQ", attributes, 0, fd, size, ctypes.addressof(anchor))
-    _bpf(_INFO_BY_FD, attributes)
+    call(_INFO_BY_FD, attributes)
     del anchor
     return info
 

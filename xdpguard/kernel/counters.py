@@ -19,6 +19,7 @@ _HOOKS = _NUMBERS["XG_HOOKS"]
 _MATRIX = _NUMBERS["XG_PROTOS"] * _NUMBERS["XG_ACTIONS"]
 _RULES = _NUMBERS["XG_COUNT_RULES"]
 _ATTEMPTS = 100
+_CHUNK = 1 << 20
 
 
 def read(found: MapSet, slot: int, rules: tuple[int, int]) -> list[list[list[int]]]:
@@ -51,5 +52,7 @@ def _consistent(memory: mmap, start: int, length: int) -> array[int]:
 
 def zero(found: MapSet, slot: int) -> None:
     memory = found.counters(slot)
-    memory[:] = bytes(len(memory))
+    blank = bytes(min(len(memory), _CHUNK))
+    for start in range(0, len(memory), _CHUNK):
+        memory[start : start + _CHUNK] = blank[: len(memory) - start]
     memory.close()

@@ -34,6 +34,7 @@ class Found:
     foreign_xdp: tuple[XdpProgram, ...] = ()
     foreign_filter: tc.Filter | None = None
     earlier_filters: tuple[tc.Filter, ...] = ()  # foreign, and run before ours
+    tcx: tuple[int, ...] = ()  # ids of TCX programs: they run before every filter
     pinned: dict[int, MapSet] = field(default_factory=dict)  # by epoch
 
     def place(self, found: MapSet) -> pins.Place:
@@ -82,6 +83,7 @@ def _programs(found: Found) -> None:
             found.helper = program
         else:
             found.foreign_xdp += (program,)
+    found.tcx = bpf.prog_query(found.link.ifindex, bpf.TCX_EGRESS)
     for entry in tc.attached(found.link.ifindex):
         ours = maps.from_program(entry.program) if entry.is_our_place() and entry.program else None
         if ours is not None:
@@ -113,11 +115,17 @@ def _choose(found: Found) -> None:
     found.current = xdp or egress
     if found.current is None:
         detached = [one for one in found.pinned.values() if _was_attached(found, one)]
-        found.current = detached[0] if detached else None
+        replaced = {one.get("predecessor") for one in detached}
+        newest = [one for one in detached if one.get("epoch") not in replaced]
+        found.current = newest[0] if newest else None
     if found.current is not None and found.current.get("predecessor"):
         found.other = found.pinned.get(found.current.get("predecessor"))
 
 
 def _was_attached(found: Found, one: MapSet) -> bool:
-    """Once in force here: the cookie tells a namespace from a later one with the same inode."""
-    return bool(one.get("xdp_program")) and one.get("netns_cookie") == found.identity.cookie
+    """Once in force here: the cookie tells a namespace from a later one with the same inode.
+
+    Without cookies (before Linux 5.14) nobody can tell, and a dead interface's maps must not be taken up.
+    """
+    cookie = found.identity.cookie
+    return bool(one.get("xdp_program")) and cookie != 0 and one.get("netns_cookie") == cookie

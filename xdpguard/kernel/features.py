@@ -14,7 +14,7 @@ import socket
 import struct
 
 from xdpguard.errors import KernelError
-from xdpguard.kernel import link
+from xdpguard.kernel import link, netlink
 
 # enum netdev_xdp_act, uapi/linux/netdev.h (Linux 6.3)
 BASIC = 1  # DROP, PASS, TX
@@ -42,10 +42,11 @@ _IFREQ_BYTES, _IFNAMSIZ = 40, 16
 def xdp_features(ifindex: int) -> int | None:
     """The NETDEV_XDP_ACT_ bits of the device, or None: before Linux 6.3, or no such interface."""
     try:
-        family = _ask(_GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, link.attribute(_CTRL_ATTR_FAMILY_NAME, b"netdev\0"))
-        kind = link.number(family[_CTRL_ATTR_FAMILY_ID])
-        selector = link.attribute(_NETDEV_A_DEV_IFINDEX, struct.pack("=I", ifindex))
-        return link.number(_ask(kind, _NETDEV_CMD_DEV_GET, selector)[_NETDEV_A_DEV_XDP_FEATURES])
+        name = netlink.attribute(_CTRL_ATTR_FAMILY_NAME, b"netdev\0")
+        family = _ask(_GENL_ID_CTRL, _CTRL_CMD_GETFAMILY, name)
+        kind = netlink.number(family[_CTRL_ATTR_FAMILY_ID])
+        selector = netlink.attribute(_NETDEV_A_DEV_IFINDEX, struct.pack("=I", ifindex))
+        return netlink.number(_ask(kind, _NETDEV_CMD_DEV_GET, selector)[_NETDEV_A_DEV_XDP_FEATURES])
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV):  # no such family, no such interface
             return None
@@ -53,8 +54,8 @@ def xdp_features(ifindex: int) -> int | None:
 
 
 def _ask(family: int, command: int, body: bytes) -> dict[int, bytes]:
-    answers = link.request(_NETLINK_GENERIC, family, _GENL_HEADER.pack(command, 1, 0) + body)
-    return link.attributes(answers[0], _GENL_HEADER.size)
+    answers = netlink.request(_NETLINK_GENERIC, family, _GENL_HEADER.pack(command, 1, 0) + body)
+    return netlink.attributes(answers[0], _GENL_HEADER.size)
 
 
 def rx_vlan_offload(name: str) -> bool | None:

@@ -8,13 +8,14 @@ it (``grace``). Knows nothing of rules; paths are in ``kernel/pins.py``.
 from __future__ import annotations
 
 import ctypes
+import errno
 import mmap
 import os
 import resource
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
-from xdpguard.errors import ForeignError
+from xdpguard.errors import ForeignError, KernelError
 from xdpguard.kernel import bpf
 
 _ABI = abi()
@@ -125,11 +126,19 @@ class Control:
 
 
 class MapSet(Control):
-    """Open fds of one interface's maps, by name (NAMES), and its control page."""
+    """One interface's maps. Owns the fds (by name, see NAMES): they are closed with it, or if it fails."""
 
     def __init__(self, fds: dict[str, int]) -> None:
-        super().__init__(fds["control"])
         self.fds = fds
+        try:
+            super().__init__(fds["control"])
+            self._check()
+        except BaseException:
+            for fd in fds.values():
+                os.close(fd)
+            raise
+
+    def _check(self) -> None:
         if self.get("magic") != _NUMBERS["XG_MAGIC"]:
             raise ForeignError(
                 "a map called xg_control is not xdpguard's: its magic is wrong; nothing changed"
@@ -182,8 +191,23 @@ def create_control(found: MapSet) -> Control:
 
 
 def create(size: Size, fields: dict[str, int]) -> MapSet:
-    """Make the maps of one interface, all slots empty. ``fields``: more fields of struct xg_control."""
-    _raise_memlock()
+    """Make the maps of one interface, all slots empty. ``fields``: more fields of struct xg_control.
+
+    OSError: the kernel's; KernelError: it takes no map that large.
+    """
+    raise_memlock()
+    try:
+        return _create(size, fields)
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        raise KernelError(
+            f"these rules need map values of {max(size.blob_bytes, size.bank_bytes)} bytes, and this kernel "
+            "takes less (4 MiB on older ones): use fewer rules; nothing changed"
+        ) from error
+
+
+def _create(size: Size, fields: dict[str, int]) -> MapSet:
     cpus = bpf.possible_cpus()
     fds = {
         "control": _control_map(
@@ -200,9 +224,8 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
     }
     fds["blobs"] = _outer("blob", size.blob_bytes, 1)
     fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
-    fds["targets"] = bpf.map_create(
-        bpf.MAP_DEVMAP_HASH, 4, 4, _NUMBERS["XG_MAX_TARGETS"] * SLOTS, name=f"{_PREFIX}targets"
-    )
+    most = _NUMBERS["XG_MAX_TARGETS"] * _NUMBERS["XG_HOOKS"] * SLOTS
+    fds["targets"] = bpf.map_create(bpf.MAP_DEVMAP_HASH, 4, 4, most, name=f"{_PREFIX}targets")
     fds["totals"] = bpf.map_create(
         bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"
     )
@@ -259,8 +282,11 @@ def from_program(number: int) -> MapSet | None:
         return None
 
 
-def _raise_memlock() -> None:
-    """Before Linux 5.11 maps count against RLIMIT_MEMLOCK; where it cannot be raised, map_create says so."""
+def raise_memlock() -> None:
+    """Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, and the refusal is EPERM.
+
+    Where the limit cannot be raised, the refusal comes with the map or program.
+    """
     try:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     except (ValueError, OSError):

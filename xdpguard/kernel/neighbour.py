@@ -14,7 +14,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
 from xdpguard.errors import KernelError
-from xdpguard.kernel import link
+from xdpguard.kernel import link, netlink
 
 Address = IPv4Address | IPv6Address
 
@@ -43,7 +43,7 @@ def gateways(ifindex: int) -> list[Gateway]:
     """
     addresses: dict[Address, None] = {}
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             for family in (socket.AF_INET, socket.AF_INET6):
                 for route in session.get_routes(family=family):
                     if route["dst_len"] == 0:
@@ -97,7 +97,7 @@ def _lookup(address: Address) -> Any | None:
         # A link-local address means one interface only, named by its scope.
         request = {"dst": str(address).split("%")[0], "oif": _scope(address.scope_id)}
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             return session.route("get", **request)[0]
     except OSError as error:
         if error.errno in _NO_ROUTE:

@@ -86,10 +86,13 @@ def open_set(place: Place) -> maps.MapSet | None:
     try:
         for name in maps.NAMES:
             fds[name] = bpf.obj_get(place.folder / name)
-        return maps.MapSet(fds)
-    except (OSError, ValueError, ForeignError):
+    except OSError:
         for fd in fds.values():
             os.close(fd)
+        return None
+    try:
+        return maps.MapSet(fds)
+    except (OSError, ValueError, ForeignError):
         return None
 
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import errno
 import re
 import struct
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError, PrivilegeError, XdpguardError
 from xdpguard.kernel import bpf, compile
+from xdpguard.kernel.maps import raise_memlock
 
 _LD_IMM64 = 0x18
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 1, 2
@@ -63,6 +65,9 @@ def load(
     statistics: bool = False,
 ) -> Loaded:
     """Compile or fetch, link, verify, load. The name in the kernel is the function's, cut at 15 bytes."""
+    if sys.byteorder != "little":
+        raise KernelError("big-endian machines are not supported yet; nothing changed")
+    raise_memlock()
     code = link(compile.bytecode(source), maps, numbers)
     try:
         loaded = bpf.prog_load(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from xdpguard.errors import NotLoadedError
-from xdpguard.kernel import link, netns, pins
+from xdpguard.kernel import link, netns, pins, tc
 from xdpguard.kernel.discover import examined
 
 
@@ -42,7 +42,7 @@ def _carrying() -> list[str]:
             one = link.find(interface)
         except NotLoadedError:
             continue  # gone meanwhile
-        if not one.xdp and one.ifindex not in pinned:
+        if not (one.xdp or one.ifindex in pinned or tc.attached(one.ifindex)):
             continue
         with examined(one) as seen:
             if seen.current is not None:

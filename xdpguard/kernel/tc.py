@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass
 
 from xdpguard.errors import ForeignError, KernelError, NotLoadedError
-from xdpguard.kernel import link
+from xdpguard.kernel import link, netlink
 
 HANDLE = 0x1
 PRIORITY = 16
@@ -70,7 +70,7 @@ def add_clsact(ifindex: int) -> bool:
     """See that there is a clsact. True: we added it. ForeignError: an ``ingress`` qdisc is in its place."""
     step = f"add clsact to {link.label(ifindex)}"
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             session.tc("add", "clsact", index=ifindex)
         return True
     except OSError as error:
@@ -118,7 +118,7 @@ def remove_clsact_if_empty(ifindex: int) -> bool:
     if _clsact_kind(ifindex) != "clsact" or _filters(ifindex, _INGRESS) or _filters(ifindex, _EGRESS):
         return False
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             session.tc("del", "clsact", index=ifindex)
     except OSError as error:
         raise link.refusal(error, f"remove clsact from {link.label(ifindex)}", ifindex) from error
@@ -144,7 +144,7 @@ def _change(command: str, ifindex: int, **settings: int | str) -> None:
     place = {"index": ifindex, "parent": _EGRESS, "handle": HANDLE, "prio": PRIORITY, "protocol": _ETH_P_ALL}
     direct = {} if command == "del-filter" else {"direct_action": True}
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             session.tc(command, "bpf", **place, **direct, **settings)
     except OSError as error:
         raise link.refusal(error, f"{_STEP[command]} {link.label(ifindex)}", ifindex) from error
@@ -155,7 +155,7 @@ def _clsact_kind(ifindex: int) -> str | None:
     for answer in _dump(_RTM_GETQDISC, ifindex, 0):
         _, _, _, index, handle, _, _ = _TCMSG.unpack_from(answer)
         if index == ifindex and handle == _CLSACT:
-            return link.text(link.attributes(answer, _TCMSG.size)[_KIND]).decode()
+            return netlink.text(netlink.attributes(answer, _TCMSG.size)[_KIND]).decode()
     return None
 
 
@@ -166,25 +166,25 @@ def _filters(ifindex: int, parent: int) -> list[Filter]:
 
 def _parse(answer: bytes) -> Filter:
     _, _, _, _, handle, _, info = _TCMSG.unpack_from(answer)
-    found = link.attributes(answer, _TCMSG.size)
-    kind = link.text(found[_KIND]).decode()
-    options = link.attributes(found.get(_OPTIONS, b"")) if kind == "bpf" else {}
+    found = netlink.attributes(answer, _TCMSG.size)
+    kind = netlink.text(found[_KIND]).decode()
+    options = netlink.attributes(found.get(_OPTIONS, b"")) if kind == "bpf" else {}
     return Filter(
         kind=kind,
         handle=handle,
         priority=info >> 16,
         protocol=socket.ntohs(info & 0xFFFF),
-        chain=link.number(found[_CHAIN]) if _CHAIN in found else 0,
-        program=link.number(options[_BPF_ID]) if _BPF_ID in options else None,
-        name=link.text(options.get(_BPF_NAME, b"")).decode(errors="replace"),
-        direct_action=bool(_BPF_FLAGS in options and link.number(options[_BPF_FLAGS]) & _ACT_DIRECT),
+        chain=netlink.number(found[_CHAIN]) if _CHAIN in found else 0,
+        program=netlink.number(options[_BPF_ID]) if _BPF_ID in options else None,
+        name=netlink.text(options.get(_BPF_NAME, b"")).decode(errors="replace"),
+        direct_action=bool(_BPF_FLAGS in options and netlink.number(options[_BPF_FLAGS]) & _ACT_DIRECT),
     )
 
 
 def _dump(kind: int, ifindex: int, parent: int) -> list[bytes]:
     body = _TCMSG.pack(0, 0, 0, ifindex, 0, parent, 0)
     try:
-        return link.request(socket.NETLINK_ROUTE, kind, body, dump=True)
+        return netlink.request(socket.NETLINK_ROUTE, kind, body, dump=True)
     except OSError as error:
         if error.errno == errno.ENODEV:
             raise NotLoadedError(f"no such interface: index {ifindex}") from error

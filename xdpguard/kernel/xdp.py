@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 
 from xdpguard.errors import ForeignError, NotLoadedError, XdpguardError
-from xdpguard.kernel import link
+from xdpguard.kernel import link, netlink
 
 # uapi/linux/if_link.h
 _UPDATE_IF_NOEXIST, _REPLACE = 1 << 0, 1 << 4
@@ -52,7 +52,7 @@ def attached(ifindex: int) -> list[link.XdpProgram]:
 def _set(ifindex: int, step: str, settings: dict[str, int]) -> None:
     attributes = [(f"IFLA_XDP_{name}", value) for name, value in settings.items()]
     try:
-        with link.session() as session:
+        with netlink.session() as session:
             session.link("set", index=ifindex, xdp={"attrs": attributes})
     except OSError as error:
         raise _explain(error, ifindex, step, "EXPECTED_FD" in settings) from error

@@ -1,0 +1,1 @@
+"""Counters of what is loaded, as plain data."""

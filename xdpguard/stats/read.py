@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 
 from xdpguard.abi import abi, reasons
-from xdpguard.errors import ForeignError, NotLoadedError
+from xdpguard.errors import ForeignError, NotLoadedError, PrivilegeError
 from xdpguard.generation import slots, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import HookTotals, Totals
@@ -30,7 +30,11 @@ _ACTIONS = abi().numbers["XG_ACTIONS"]
 def snapshot(interface: str | None, netns_name: str | None) -> Snapshot:
     """One interface, or every one that carries xdpguard. NotLoadedError: nothing of ours on ``interface``."""
     places = spots(netns_name) if interface is None else [Spot(netns_name, interface)]
-    return Snapshot(time.time(), tuple(one for place in places for one in _at(place, interface is not None)))
+    try:
+        found = tuple(one for place in places for one in _at(place, interface is not None))
+    except PermissionError as error:
+        raise PrivilegeError(f"xdpguard stats: {error.strerror}: needs root; nothing changed") from error
+    return Snapshot(time.time(), found)
 
 
 def _at(spot: Spot, named: bool) -> Iterator[InterfaceCounts]:

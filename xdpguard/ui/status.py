@@ -5,19 +5,19 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from xdpguard.guard.model import Generation, InterfaceStatus
-from xdpguard.ui.text import place, printable, size, utc
+from xdpguard.ui.text import nothing, place, printable, size, utc
 
 FORMATS = ("table", "json")
 
 
-def render(found: list[InterfaceStatus], format: str) -> str:
-    """A whole document that ends in a newline."""
+def render(found: list[InterfaceStatus], format: str, netns: str | None = None) -> str:
+    """A whole document that ends in a newline. ``netns``: the only namespace that was asked for."""
     if format == "json":
         from xdpguard.ui import jsondoc
 
         return jsondoc.status_document(found)
     if not found:
-        return "xdpguard is not loaded on any interface\n"
+        return f"{nothing(netns)}\n"
     return "\n".join(_block(one) for one in found)
 
 
@@ -30,7 +30,7 @@ def _block(one: InterfaceStatus) -> str:
     if one.helpers:
         names = ", ".join(printable(name) for name in one.helpers)
         lines.append(("helpers", f"pass-only program for redirects on {names}"))
-    lines.append(("tables", f"{size(one.table_bytes)} a generation"))
+    lines.append(("tables", f"{size(one.table_bytes)} of memory a generation"))
     lines += [("PROBLEM", printable(problem)) for problem in one.problems]
     body = tabulate([("", *line) for line in lines], tablefmt="plain", disable_numparse=True)
     state = _state(one)

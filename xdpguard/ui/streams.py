@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from xdpguard.errors import RulesError, XdpguardError
+from xdpguard.errors import KernelError, RulesError, XdpguardError
 from xdpguard.ui.text import printable
 
 
@@ -13,7 +13,7 @@ class OutputClosed(Exception):
 
 
 def emit(text: str) -> None:
-    """Write ``text`` to standard output at once. Raises OutputClosed, or OSError (a full disk)."""
+    """Write ``text`` to standard output at once. Raises OutputClosed, or KernelError (a full disk)."""
     if sys.stdout is None:  # started with standard output closed
         raise OutputClosed
     try:
@@ -21,6 +21,13 @@ def emit(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise OutputClosed from None
+    except OSError as error:
+        raise unwritten(error) from error
+
+
+def unwritten(error: OSError) -> KernelError:
+    """The exception for output that could not be written."""
+    return KernelError(f"cannot write to standard output: {error.strerror}")
 
 
 def say(line: str) -> None:

@@ -28,7 +28,8 @@ def document(interfaces: list[InterfaceRows], by: str | None, rates: bool) -> st
 
 def _block(interface: InterfaceRows, by: str | None, rates: bool) -> str:
     counts = interface.counts
-    parts = [f"{place(counts.interface, counts.netns)}: {counts.mode}, generation {counts.generation}"]
+    mode = "XDP not attached" if counts.mode == "none" else counts.mode
+    parts = [f"{place(counts.interface, counts.netns)}: {mode}, generation {counts.generation}"]
     if by == "rule":
         parts.append(_every_rule(interface, rates))
     else:

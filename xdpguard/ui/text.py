@@ -67,3 +67,9 @@ def place(interface: str, netns: str | None) -> str:
     """``eth0``, or ``eth0 (netns blue)``."""
     name = printable(interface)
     return name if netns is None else f"{name} (netns {printable(netns)})"
+
+
+def nothing(netns: str | None) -> str:
+    """That no interface (of that namespace) has xdpguard."""
+    where = "" if netns is None else f" of the network namespace {printable(netns)}"
+    return f"xdpguard is not loaded on any interface{where}"

@@ -1,0 +1,49 @@
+// What every parser step shares: the frame, the parsed packet, reading in network order. Included by l2.h, l4.h.
+#ifndef XDPGUARD_PKT_H
+#define XDPGUARD_PKT_H
+
+#include "memory.h"
+
+enum { HOPOPTS = 0, ICMP = 1, TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AH = 51, ICMPV6 = 58, DSTOPTS = 60, SCTP = 132 };
+
+// Not a reason: the header is in the frame but beyond the bytes that can be read directly.
+#define XG_NEED_MORE 255
+
+struct frame {
+	u8 *data, *end;     // what can be read directly
+	u32 length;         // the whole frame
+	u32 hook;
+	u32 l3_device;      // starts at the IP header
+	u32 drop_fragments; // policy of the generation
+	u32 tag_present;    // the outermost tag is in metadata
+	u32 tag;            // its TCI
+	u64 zero;           // see HIDE
+};
+
+struct pkt {
+	u64 protocol;  // enum xg_proto, as counted
+	u64 family;    // 4, 6, or 0
+	u64 essential; // passes when no rule matches
+	u64 l4, sport, dport, vlan; // indices into the small dimensions
+	u64 src_high, src_low, dst_high, dst_low; // host order; an IPv4 address is in low
+};
+
+struct cursor {
+	u32 offset; // of the header to read, from the start of the frame
+	u32 stop;   // end of the packet as the IP header says
+};
+
+// A header of `bytes` at `at`: inside the packet and readable?
+#define NEED(f, at, bytes, stop, reason)                     \
+	do {                                                 \
+		if ((at) + (bytes) > (stop))                 \
+			return reason;                       \
+		if ((f)->data + (at) + (bytes) > (f)->end)   \
+			return XG_NEED_MORE;                 \
+	} while (0)
+
+static __always_inline u32 be16(u8 *p) { return bpf_ntohs(*(u16 *)p); }
+static __always_inline u32 be32(u8 *p) { return bpf_ntohl(*(u32 *)p); }
+static __always_inline u64 be64(u8 *p) { return ((u64)be32(p) << 32) | be32(p + 4); }
+
+#endif

@@ -1,0 +1,347 @@
+"""From the first load to unload on real interfaces: reload, rollback, confirm, deadline, several at once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import lab as network
+import pytest
+from lab import Lab, Veth
+from test_lifecycle_support import CLEAN, CONSOLE, TOGGLED, Site, await_state, dropping, run, state
+
+from xdpguard.errors import KernelError, NotLoadedError, UsageError
+from xdpguard.guard.load import load
+from xdpguard.guard.stage import Staged
+from xdpguard.kernel.maps import Word
+from xdpguard.rules.parse import parse
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+A, B, C, D = TOGGLED
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+    one = Site.of(lab.veth(ipv6=False), tmp_path)
+    yield one
+    try:
+        one.unload()
+    except NotLoadedError:
+        pass  # the test unloaded
+
+
+# --- one interface ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["native", "generic"])
+def test_a_first_load_puts_both_hooks_in_force_and_unload_leaves_nothing(site: Site, mode: str) -> None:
+    before = state(site.end)
+    assert before == CLEAN
+    site.load(dropping(A), mode=mode)
+    assert site.verdicts() == {A}
+    after = state(site.end)
+    assert [one.mode for one in after.xdp] == [mode]
+    assert (len(after.filters), after.clsact, len(after.pins), len(after.sets)) == (1, True, 6, 1)
+    site.unload()
+    assert site.delivered(*TOGGLED) == list(TOGGLED)
+    await_state(site.end, lambda found: found == before)
+
+
+def test_a_reload_keeps_programs_and_maps_and_changes_the_rules(site: Site) -> None:
+    site.load(dropping(A))
+    first = state(site.end)
+    for port in (B, C, D, A, B):
+        site.load(dropping(port))
+        assert site.verdicts() == {port}
+    last = state(site.end)
+    assert (last.xdp, last.filters, last.pins, last.sets) == (
+        first.xdp, first.filters, first.pins, first.sets,
+    )  # fmt: skip
+
+
+def test_rollback_goes_back_and_a_second_one_forward_again(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B))
+    for port in (A, B, A):
+        site.rollback()
+        assert site.verdicts() == {port}
+
+
+def test_rollback_of_a_first_load_is_no_rules_and_back(site: Site) -> None:
+    site.load(dropping(A))
+    site.rollback()
+    assert site.in_force() == set()
+    found = site.status()
+    assert found.active is not None
+    assert (found.active.file, found.active.ingress_rules, found.problems) == ("", 0, ())
+    site.rollback()
+    assert site.verdicts() == {A}
+
+
+def test_rollback_without_rules_to_go_back_to_is_refused(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B), confirm=1)
+    site.rollback()
+    assert site.verdicts() == {A}
+    site.load(dropping(C), confirm=1)
+    await_fallback(site, {A})
+    with pytest.raises(KernelError, match="no rules to go back to; nothing changed"):
+        site.rollback()
+    assert site.verdicts() == {A}
+
+
+def test_a_load_after_a_rollback_goes_back_to_what_was_in_force(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B))
+    site.rollback()
+    site.load(dropping(C))
+    site.rollback()
+    assert site.verdicts() == {A}
+
+
+def test_a_command_on_an_interface_without_xdpguard_is_refused(site: Site) -> None:
+    for act in (site.confirm, site.rollback, site.unload, site.status, site.counts):
+        with pytest.raises(NotLoadedError, match=f"{site.end.dev}: xdpguard is not loaded there"):
+            act()
+    assert state(site.end) == CLEAN
+
+
+def test_another_mode_than_the_one_in_force_is_refused(site: Site) -> None:
+    site.load(dropping(A), mode="generic")
+    before = state(site.end)
+    with pytest.raises(UsageError, match=r"loaded in generic mode.*unload first; nothing changed"):
+        site.load(dropping(B), mode="native")
+    assert state(site.end) == before
+    site.load(dropping(B))  # auto keeps it
+    assert [one.mode for one in state(site.end).xdp] == ["generic"]
+
+
+def test_auto_takes_generic_where_native_cannot_be_had_and_says_why(lab: Lab, tmp_path: Path) -> None:
+    pair = lab.veth(ipv6=False)
+    name, rules = pair.server.name, Site.of(pair, tmp_path).write(dropping(A))
+    network.run(name, *f"ip link add link {pair.server.dev} name m0 type macvlan".split())
+    done = run(CONSOLE, "load", "-i", "m0", "--netns", name, rules)
+    assert done.code == 0
+    assert "m0: no native XDP: " in done.err
+    assert "; trying generic" in done.err
+    assert "(generic XDP + TC)" in done.err
+    assert run(CONSOLE, "unload", "-i", "m0", "--netns", name).code == 0
+
+
+# --- the deadline -----------------------------------------------------------------------------------------
+
+
+def await_fallback(site: Site, ports: set[int]) -> None:
+    """Until frames are judged by the rules before: nobody but the kernel side makes it so."""
+    deadline = time.monotonic() + network.PATIENCE
+    while site.in_force() != ports:
+        assert time.monotonic() < deadline
+
+
+def test_confirmed_rules_stay(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B), confirm=600)
+    pending = site.status()
+    assert pending.confirm_seconds is not None
+    assert 0 < pending.confirm_seconds <= 600
+    site.confirm()
+    assert site.status().confirm_seconds is None
+    assert state(site.end).word == Word(2, 1)
+    assert site.verdicts() == {B}
+    with pytest.raises(KernelError, match="cannot confirm: nothing waits for it; nothing changed"):
+        site.confirm()
+
+
+def test_without_confirmation_the_kernel_goes_back_by_itself_with_no_process_alive(site: Site) -> None:
+    old, new = site.write(dropping(A), "old.yaml"), site.write(dropping(B), "new.yaml")
+    assert site.console("load", old).code == 0
+    assert site.console("load", new, "--confirm", 1).code == 0
+    word = state(site.end).word
+    assert word is not None
+    assert (word.active, word.previous) == (2, 1)
+    assert word.deadline_ms > 0
+    await_fallback(site, {A})
+    assert state(site.end).word == word  # no command has touched it since
+    assert site.verdicts() == {A}
+    shown = site.console("status")
+    assert (shown.code, shown.err) == (0, "")
+    assert "old.yaml" in shown.out
+    assert "not confirmed in time: fell back" in shown.out
+    document = json.loads(site.console("status", "--format", "json").out)["interfaces"][0]
+    assert (document["fell_back"], document["confirm_seconds"], document["previous"]) == (True, None, None)
+    assert document["generation"]["file"].endswith("old.yaml")
+    stats = json.loads(site.console("stats", "--format", "json").out)["interfaces"][0]
+    assert stats["generation"] == document["generation"]["serial"] == 2
+    late = site.console("confirm")
+    assert "cannot confirm: it came too late: the rules before are in force" in late.refusal(
+        7, f"{site.end.dev}: the last load was not confirmed in time: the rules before it are in force"
+    )
+    assert state(site.end).word == Word(1, 1)
+    assert site.verdicts() == {A}
+    assert site.console("load", new).code == 0
+    assert not site.status().fell_back
+    assert site.verdicts() == {B}
+
+
+def test_a_pending_confirmation_is_shown_with_the_command_that_gives_it(site: Site) -> None:
+    done = site.console("load", site.write(dropping(A)), "--confirm", 600)
+    command = f"xdpguard confirm -i {site.end.dev} --netns {site.end.name}"
+    assert f"run `{command}` within 600 s" in done.err
+    shown = site.console("status")
+    assert shown.code == 0
+    assert command in shown.out
+    assert "pending: falls back to previous in " in shown.out
+    assert run(*command.replace("xdpguard", str(CONSOLE)).split()).code == 0
+    assert "pending: " not in site.console("status").out
+
+
+def test_a_load_over_an_unconfirmed_one_goes_back_to_the_last_confirmed(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B), confirm=600)
+    site.load(dropping(C), confirm=1)
+    assert site.verdicts() == {C}
+    await_fallback(site, {A})
+    site.load(dropping(B), confirm=600)
+    site.load(dropping(C))
+    site.rollback()
+    assert site.verdicts() == {A}
+
+
+def test_a_rollback_of_an_unconfirmed_load_ends_its_deadline(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B), confirm=600)
+    site.rollback()
+    assert state(site.end).word == Word(1, 2)
+    assert site.status().confirm_seconds is None
+
+
+def test_an_unconfirmed_first_load_falls_back_to_no_rules(site: Site) -> None:
+    site.load(dropping(A), confirm=1)
+    await_fallback(site, set())
+    found = site.status()
+    assert found.fell_back
+    assert found.protected()
+    assert site.counts().generation == 1
+
+
+def test_the_slot_fallen_back_to_is_not_written_by_the_next_load(site: Site) -> None:
+    site.load(dropping(A))
+    site.load(dropping(B))
+    site.load(dropping(C), confirm=1)
+    await_fallback(site, {B})
+    site.load(dropping(D))
+    site.rollback()
+    assert site.verdicts() == {B}
+
+
+# --- several interfaces -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(site: Site, lab: Lab, tmp_path: Path) -> Iterator[tuple[Site, Site]]:
+    pair = lab.veth(server=site.end.name, ipv6=False)
+    other = Site.of(pair, tmp_path)
+    yield site, other
+    try:
+        other.unload()
+    except NotLoadedError:
+        pass  # the test unloaded
+
+
+def both(two: tuple[Site, Site], command: str, *arguments: object) -> list[object]:
+    return [CONSOLE, *two[0].words(command, "-i", two[1].end.dev, *arguments)]
+
+
+def test_one_command_loads_rolls_back_and_unloads_two_interfaces(two: tuple[Site, Site]) -> None:
+    for port in (A, B):
+        assert run(*both(two, "load", two[0].write(dropping(port)))).code == 0
+        assert [one.verdicts() for one in two] == [{port}] * 2
+    assert run(*both(two, "rollback")).code == 0
+    assert [one.verdicts() for one in two] == [{A}] * 2
+    assert run(*both(two, "unload")).code == 0
+    for one in two:
+        await_state(one.end, lambda found: found == CLEAN)
+
+
+def test_a_load_that_one_interface_refuses_changes_neither(two: tuple[Site, Site]) -> None:
+    first, second = two
+    first.load(dropping(A))
+    network.run(second.end.name, *f"tc qdisc add dev {second.end.dev} clsact".split())
+    earlier = f"tc filter add dev {second.end.dev} egress prio 3 protocol ip u32 match u32 0 0 flowid 1:1"
+    network.run(second.end.name, *earlier.split())
+    before = state(first.end), state(second.end)
+    line = run(*both(two, "load", first.write(dropping(B)))).refusal(5)
+    assert f"another TC egress filter (kind u32, priority 3) is on {second.end.dev}" in line
+    assert line.endswith("nothing changed")
+    assert (state(first.end), state(second.end)) == before
+    assert first.verdicts() == {A}
+
+
+@pytest.mark.parametrize("command", ["confirm", "rollback", "unload"])
+def test_a_command_that_one_interface_refuses_changes_neither(two: tuple[Site, Site], command: str) -> None:
+    first, second = two
+    first.load(dropping(A), confirm=600)
+    if command != "unload":
+        second.load(dropping(A), confirm=1)
+        await_fallback(second, set())
+    before = state(first.end)
+    code = 4 if command == "unload" else 7
+    done = run(*both(two, command))
+    assert (done.code, done.err.count("error: ")) == (code, 1), done.err
+    assert state(first.end) == before
+
+
+def test_two_names_of_one_interface_are_refused(site: Site) -> None:
+    dev = site.end.dev
+    network.run(site.end.name, *f"ip link property add dev {dev} altname other".split())
+    line = site.console("load", "-i", "other", site.write(dropping(A))).refusal(2)
+    assert f"{dev} and other are one interface ({dev}); name it once; nothing changed" in line
+    assert state(site.end) == CLEAN
+
+
+def test_an_interface_that_vanishes_after_the_store_is_told_and_forgotten(
+    two: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    finish = Staged.finish
+
+    def vanish(staged: Staged) -> None:
+        if staged.found.link.ifindex == second.end.ifindex:
+            network.run(second.end.name, "ip", "link", "del", second.end.dev)
+        finish(staged)
+
+    monkeypatch.setattr(Staged, "finish", vanish)
+    ruleset = parse(dropping(A).encode(), "rules.yaml", first.folder)
+    with pytest.raises(NotLoadedError, match="vanished during the load; the others carry the new rules"):
+        load(
+            [first.end.dev, second.end.dev], ruleset, mode="auto", netns=first.end.name, confirm=None,
+            force=False, say=first.said.append, verbose=False,
+        )  # fmt: skip
+    assert first.verdicts() == {A}
+    await_state(second.end, lambda found: found == CLEAN)
+
+
+def test_pins_of_an_interface_that_is_gone_go_with_the_next_command(two: tuple[Site, Site]) -> None:
+    first, second = two
+    second.load(dropping(A))
+    network.run(second.end.name, "ip", "link", "del", second.end.dev)
+    assert state(second.end).pins
+    first.load(dropping(A))
+    await_state(second.end, lambda found: found == CLEAN)
+    assert any("index" in line and "gone" in line for line in first.said)
+
+
+def test_the_same_interface_in_two_namespaces_has_rules_of_its_own(lab: Lab, tmp_path: Path) -> None:
+    sites = [Site.of(lab.veth(ipv6=False), tmp_path), Site.of(reverse(lab.veth(ipv6=False)), tmp_path)]
+    assert sites[0].end.ifindex == sites[1].end.ifindex
+    for one, port in zip(sites, (A, B), strict=True):
+        one.load(dropping(port))
+    assert [one.verdicts() for one in sites] == [{A}, {B}]
+    for one in sites:
+        one.unload()
+
+
+def reverse(pair: Veth) -> Veth:
+    return Veth(pair.server, pair.client)

@@ -1,0 +1,230 @@
+"""A command that is killed or interrupted at any step: all the old rules or all the new ones, and nothing is
+left that the next command does not clean up.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import Lab
+from test_lifecycle_forks import Forks, Step, chosen
+from test_lifecycle_support import CLEAN, SIZE, TOGGLED, Site, State, await_state, dropping, state
+
+from xdpguard.errors import NotLoadedError
+from xdpguard.kernel import xdp
+from xdpguard.stats.model import Count
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+A, B, C, _ = TOGGLED
+LARGE = dropping(B, filler=500)  # needs larger maps, so other programs
+ATTACHING = ("xdp", "add-filter", "change-filter", "store word")
+
+
+@pytest.fixture(scope="module")
+def forks() -> Iterator[Forks]:
+    started = Forks()
+    yield started
+    started.close()
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+    one = Site.of(lab.veth(ipv6=False), tmp_path)
+    yield one
+    try:
+        one.unload()
+    except NotLoadedError:
+        pass  # the test unloaded
+
+
+def settled(site: Site, expected: State) -> None:
+    await_state(site.end, lambda found: found == expected)
+
+
+def broken(
+    site: Site, forks: Forks, first: str | None, second: str, *names: str
+) -> tuple[list[str], list[Step]]:
+    """The command and the steps to break it at. Leaves ``first`` (or nothing) in force."""
+    words = site.words("load", site.write(second))
+    prepare(site, first)
+    steps = chosen(forks.steps(words), all_of=names)
+    site.unload()
+    settled(site, CLEAN)
+    return words, steps
+
+
+def prepare(site: Site, first: str | None) -> None:
+    if first is not None:
+        site.load(first)
+
+
+# --- SIGKILL ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(None, dropping(B)), (dropping(A), dropping(B)), (dropping(A), LARGE)],
+    ids=["first load", "reload", "larger maps"],
+)
+def test_a_killed_load_leaves_old_or_new_rules_and_the_next_command_mends_the_rest(
+    site: Site, forks: Forks, first: str | None, second: str
+) -> None:
+    words, steps = broken(site, forks, first, second, *ATTACHING)
+    old = {A} if first else set()
+    for step in killing(steps):
+        prepare(site, first)
+        before = seen(site)
+        assert forks.run(words, step, signal.SIGKILL).code == -signal.SIGKILL, step
+        verdicts = site.verdicts()
+        stored = [other for other in steps if other.name == "store word"][-1].number
+        expected = {B} if (step.number, not step.before) >= (stored, True) else old
+        assert verdicts == expected, step
+        try:
+            found = site.status()
+        except NotLoadedError:
+            assert first is None
+        else:
+            assert found.active is not None, step
+        site.load(dropping(C))
+        assert site.verdicts() == {C}, step
+        assert site.status().problems == (), step
+        if first:
+            assert seen(site) == before + Count(28, 28 * SIZE), step
+        site.unload()
+        settled(site, CLEAN)
+
+
+def killing(steps: list[Step]) -> list[Step]:
+    """Those after which something is different; the rest of a load only prepares."""
+    apart = ("pin", "xdp", "add clsact", "add-filter", "change-filter", "store word", "store bank", "unpin")
+    return [step for step in steps if step.name in apart and (not step.before or step.name == "unpin")]
+
+
+def seen(site: Site) -> Count:
+    """Frames of both hooks."""
+    try:
+        found = site.counts()
+    except NotLoadedError:
+        return Count(0, 0)
+    return found.ingress.seen() + found.egress.seen()
+
+
+# --- Ctrl-C and SIGTERM -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [
+        (None, dropping(B), signal.SIGINT),
+        (dropping(A), dropping(B), signal.SIGTERM),
+        (dropping(A), LARGE, signal.SIGINT),
+    ],
+    ids=["first load", "reload", "larger maps"],
+)
+def test_an_interrupted_load_is_undone_or_done(
+    site: Site, forks: Forks, first: str | None, second: str, number: signal.Signals
+) -> None:
+    words, steps = broken(site, forks, first, second)
+    prepare(site, first)
+    before, old = state(site.end), {A} if first else set()
+    outcomes = []
+    for step in steps[:: max(1, len(steps) // 10)]:
+        done = forks.run(words, step, number)
+        assert (done.code, done.err.count("error: ")) == (130, 1), (step, done.err)
+        outcomes.append("the new rules are live" in done.err)
+        if outcomes[-1]:
+            assert site.verdicts() == {B}, step
+            assert site.status().problems == ()
+            break
+        assert done.err.endswith("interrupted before anything was in force; nothing changed\n"), done.err
+        settled(site, before)
+    assert len(outcomes) > 5, "no step came before the store"
+    if not outcomes[-1]:
+        assert site.verdicts() == old
+        late = next(step for step in reversed(steps) if step.name == "store word")
+        assert "the new rules are live" in forks.run(words, late, number).err
+        assert site.verdicts() == {B}
+
+
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [("confirm", signal.SIGINT), ("rollback", signal.SIGTERM), ("unload", signal.SIGINT)],
+)
+def test_an_interrupted_verb_is_done_or_not_begun(
+    site: Site, forks: Forks, command: str, number: signal.Signals
+) -> None:
+    words = site.words(command)
+    site.load(dropping(A), confirm=600)
+    for step in chosen(forks.steps(words)):
+        if command == "unload" and not state(site.end).xdp:
+            site.load(dropping(A))
+        elif command == "confirm":
+            site.load(dropping(A), confirm=600)
+        before = state(site.end)
+        done = forks.run(words, step, number)
+        assert (done.code, done.err.count("error: ")) == (130, 1), (step, done.err)
+        if done.err.endswith("nothing changed\n"):
+            assert state(site.end) == before
+            continue
+        assert f"interrupted too late: {command} is done" in done.err
+        if command == "unload":
+            settled(site, CLEAN)
+        else:
+            assert site.status().confirm_seconds is None
+            assert site.status().problems == ()
+
+
+# --- half-way states ----------------------------------------------------------------------------------------
+
+
+def test_a_load_that_fails_while_it_is_undone_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    site.load(dropping(A))
+    replace = xdp.replace
+    calls: list[int] = []
+
+    def once(*arguments: object) -> None:
+        calls.append(1)
+        if len(calls) > 1:
+            raise OSError(16, "Device or resource busy")
+        replace(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(xdp, "replace", once)
+    monkeypatch.setattr("xdpguard.guard.targets.prepare", refuse)
+    with pytest.raises(ZeroDivisionError):
+        site.load(LARGE)
+    assert any(line.startswith(f"warning: {site.end.dev}: not all could be undone: ") for line in site.said)
+    monkeypatch.undo()
+    assert site.verdicts() == {A}
+    assert "a replacement of programs was interrupted: load again" in site.status().problems
+    site.rollback()
+    site.rollback()
+    assert site.verdicts() == {A}
+    assert site.status().problems == ()
+
+
+def test_counts_of_a_replacement_that_died_while_it_was_undone_stay(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.load(dropping(A))
+
+    def refuse_later(*_: object) -> list[int]:
+        site.delivered(A, B)  # judged by the programs that are about to go
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr("xdpguard.guard.targets.prepare", refuse_later)
+        patched.setattr("xdpguard.generation.slots.absorb", lambda *_: None)
+        patched.setattr("xdpguard.kernel.pins.remove", lambda *_: None)
+        with pytest.raises(ZeroDivisionError):
+            site.load(LARGE)
+    assert len(state(site.end).sets) == 2
+    site.load(dropping(C))
+    assert len(state(site.end).sets) == 1
+    assert site.counts().ingress.seen() == Count(3, 3 * SIZE)
+
+
+def refuse(*_: object) -> list[int]:
+    raise ZeroDivisionError

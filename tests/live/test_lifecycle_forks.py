@@ -1,0 +1,146 @@
+"""Commands that get a signal at a chosen step: a process that has imported all, and forks a child a command.
+
+Owns the list of steps: every call that changes the kernel or the maps. A fork saves the imports, and the
+process has no threads of its own that a fork could break.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from test_lifecycle_support import Done
+
+_BPF = {0: "create map", 2: "update map", 3: "delete", 5: "load program", 6: "pin", 7: "open pin", 35: "bind"}
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The ``number``-th call (from 1), and whether the signal comes ``before`` or after it."""
+
+    number: int
+    name: str
+    before: bool
+
+
+class Forks:
+    def __init__(self) -> None:
+        clean = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
+        # NumPy would start threads for its linear algebra, of which nothing is used.
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            env=clean | {"OPENBLAS_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self._process.communicate(timeout=60)
+
+    def steps(self, words: list[str]) -> list[str]:
+        """Run a command unharmed; the names of its steps in order."""
+        answer = self._ask(words, 0, False, 0)
+        assert answer["code"] == 0, answer["err"]
+        steps: list[str] = answer["steps"]
+        return steps
+
+    def run(self, words: list[str], step: Step, number: signal.Signals) -> Done:
+        """Run a command that sends itself a signal at one of its steps."""
+        answer = self._ask(words, step.number, step.before, number)
+        return Done(answer["code"], "", answer["err"])
+
+    def _ask(self, words: list[str], at: int, before: bool, number: int) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        request = {"words": words, "at": at, "before": before, "signal": number}
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        return answer
+
+
+def chosen(names: list[str], *, all_of: tuple[str, ...] = ()) -> list[Step]:
+    """Before the first and after the last step of each name; for ``all_of`` both sides of every one."""
+    found: dict[tuple[int, bool], Step] = {}
+    for place, name in enumerate(names, 1):
+        if name in all_of or names.index(name) == place - 1:
+            found[place, True] = Step(place, name, before=True)
+        if name in all_of or name not in names[place:]:
+            found[place, False] = Step(place, name, before=False)
+    return [found[key] for key in sorted(found, key=lambda key: (key[0], not key[1]))]
+
+
+# ---- the process -------------------------------------------------------------------------------------------
+
+
+def _hook(at: int, before: bool, number: int) -> list[str]:
+    """Wrap every call that changes something; return the list in which their names appear."""
+    from xdpguard.generation import slots
+    from xdpguard.kernel import bpf, maps, pins, tc, xdp
+
+    names: list[str] = []
+
+    def wrap(owner: Any, attribute: str, name: Callable[..., str | None]) -> None:
+        original = getattr(owner, attribute)
+
+        def wrapped(*arguments: Any, **options: Any) -> Any:
+            called = name(*arguments)
+            if called is None:
+                return original(*arguments, **options)
+            names.append(called)
+            mine = len(names) == at
+            if mine and before:
+                os.kill(os.getpid(), number)
+            result = original(*arguments, **options)
+            if mine and not before:
+                os.kill(os.getpid(), number)
+            return result
+
+        setattr(owner, attribute, wrapped)
+
+    wrap(bpf, "call", lambda command, _: _BPF.get(command))
+    wrap(xdp, "_set", lambda *_: "xdp")
+    wrap(tc, "_change", lambda command, *_: command)
+    wrap(tc, "add_clsact", lambda *_: "add clsact")
+    wrap(tc, "remove_clsact_if_empty", lambda *_: "remove clsact")
+    wrap(maps.Control, "_store", lambda _, field, value: f"store {field}")
+    wrap(maps.Control, "put", lambda _, field, value: f"put {field}")
+    wrap(slots, "clear", lambda *_: "clear slot")
+    wrap(slots, "write", lambda *_: "write slot")
+    wrap(pins, "remove", lambda *_: "unpin")
+    return names
+
+
+def _child(request: dict[str, Any], out: int) -> None:
+    from xdpguard.cli import main
+
+    signal.signal(signal.SIGTERM, main._terminate)
+    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    names = _hook(request["at"], request["before"], request["signal"])
+    code = main.main(request["words"])
+    os.write(out, json.dumps({"code": code, "err": sys.stderr.getvalue(), "steps": names}).encode())
+
+
+def _serve() -> None:
+
+    for line in sys.stdin:
+        back, out = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            _child(json.loads(line), out)
+            os._exit(0)
+        os.close(out)
+        with os.fdopen(back, "rb") as answers:
+            answer = answers.read().decode()
+        _, status = os.waitpid(pid, 0)
+        died = {"code": os.waitstatus_to_exitcode(status), "err": "", "steps": []}
+        print(answer or json.dumps(died), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

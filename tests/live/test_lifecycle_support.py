@@ -1,0 +1,321 @@
+"""What the tests of ``guard/`` share: one interface, its whole state, and frames that tell what decides.
+
+A rule set is named by the UDP port that it drops: ``dropping(1000)``. Port DROPPED is dropped and port PASSED
+passes in every one, so what is in force shows in which frames arrive. Must never count on the clock: it waits
+for frames, signals and states, with a deadline that only a failing test reaches.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # packets
+
+import lab as network
+from lab import End, Veth, inside
+from packets import eth, ipv4, udp
+
+from xdpguard.guard import status, verbs
+from xdpguard.guard.load import load
+from xdpguard.guard.model import InterfaceStatus
+from xdpguard.kernel import bpf, link, maps, netns, tc
+from xdpguard.rules.parse import parse
+from xdpguard.stats.model import InterfaceCounts
+from xdpguard.stats.read import snapshot
+
+CONSOLE = Path(sys.executable).parent / "xdpguard"
+DROPPED, PASSED, LAST, UNNAMED = 9, 10, 11, 12
+"""UDP ports: dropped by every rule set here, passed by every one, the mark of the end, in no rule."""
+TOGGLED = (1000, 1001, 1002, 1003)
+_MAP_NEXT_ID = 12  # BPF_MAP_GET_NEXT_ID
+
+
+def frame(port: int, number: int = 0) -> bytes:
+    """To a MAC that is nobody's, so that no stack answers it. ``number`` comes back with it."""
+    return bytes(eth() / ipv4() / udp(dport=port) / number.to_bytes(8, "big").rjust(32, b"\0"))
+
+
+SIZE = len(frame(LAST))
+
+
+def port_of(data: bytes) -> int:
+    return int.from_bytes(data[36:38], "big")
+
+
+def dropping(*ports: int, filler: int = 0, addresses: int = 0, more: str = "") -> str:
+    """Rules of both hooks that drop these ports. ``filler`` rules and ``addresses`` only need room.
+
+    ``more``: one more ingress rule. Names of egress rules end in "-out". The rule of the first port is always
+    called "toggle", so it keeps its name while its meaning changes.
+    """
+    text = "version: 1\n"
+    if addresses:
+        entries = ", ".join(f"10.{n >> 15}.{n >> 7 & 255}.{n << 1 & 255}" for n in range(addresses))
+        text += f"sets: {{many: [{entries}]}}\n"
+    for hook, suffix in (("ingress", ""), ("egress", "-out")):
+        lines = [(f"never{suffix}", 9, "drop"), (f"always{suffix}", "[10, 11]", "pass")]
+        lines += [(f"toggle{place or ''}{suffix}", port, "drop") for place, port in enumerate(ports)]
+        lines += [(f"filler{n}{suffix}", 2000 + n, "drop") for n in range(filler)]
+        text += f"{hook}:\n" + "".join(
+            f"  - {{name: {name}, proto: udp, dport: {port}, action: {action}}}\n"
+            for name, port, action in lines
+        )
+        if addresses:
+            text += f'  - {{name: many{suffix}, src: "@many", action: drop}}\n'
+        if more and hook == "ingress":
+            text += f"  - {more}\n"
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything of ours on the host that belongs to one interface, and what is attached there at all."""
+
+    xdp: tuple[link.XdpProgram, ...]
+    filters: tuple[tuple[str, int, int, int | None], ...]
+    clsact: bool
+    pins: frozenset[str]
+    sets: frozenset[int]  # ids of the control maps, which live as long as a program or set of maps does
+    word: maps.Word | None
+
+
+def map_ids() -> Iterable[int]:
+    """Every map of the host."""
+    attributes = bytearray(16)
+    while True:
+        try:
+            bpf.call(_MAP_NEXT_ID, attributes)
+        except FileNotFoundError:
+            return
+        attributes[:4] = attributes[4:8]
+        yield int.from_bytes(attributes[:4], "little")
+
+
+def _controls(cookie: int, ifindex: int) -> dict[int, maps.Word]:
+    found = {}
+    for number in map_ids():
+        try:
+            fd = bpf.map_by_id(number)
+        except FileNotFoundError:
+            continue
+        if bpf.map_info(fd).name == "xg_control":
+            page = maps.Control(fd)
+            if (page.get("netns_cookie"), page.get("ifindex")) == (cookie, ifindex):
+                found[number] = page.word
+            page.close()
+        else:
+            os.close(fd)
+    return found
+
+
+def state(end: End) -> State:
+    identity = inside(end.name, netns.identity)
+    controls = _controls(identity.cookie, end.ifindex)
+    there = inside(end.name, link.by_index, end.ifindex)
+    filters = inside(end.name, tc.attached, end.ifindex) if there else []
+    qdiscs = network.run(end.name, "tc", "qdisc", "show").stdout
+    folder = network.PINS / f"{identity.inode}-{end.ifindex}"
+    return State(
+        there.xdp if there else (),
+        tuple((one.kind, one.priority, one.handle, one.program) for one in filters),
+        f"clsact ffff: dev {end.dev} " in qdiscs,
+        frozenset(str(pin) for pin in folder.glob("**/*")),
+        frozenset(controls),
+        next(iter(controls.values())) if len(controls) == 1 else None,
+    )
+
+
+def await_state(end: End, wanted: Callable[[State], bool]) -> State:
+    """The kernel frees programs and maps a moment after their last use."""
+    deadline = time.monotonic() + network.PATIENCE
+    while not wanted(found := state(end)):
+        assert time.monotonic() < deadline, found
+    return found
+
+
+CLEAN = State((), (), False, frozenset(), frozenset(), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that ran."""
+
+    code: int
+    out: str
+    err: str
+
+    def refusal(self, code: int, *said: str) -> str:
+        """The one line that tells why; fails unless it is the only one but for notes and ``said``."""
+        lines = self.err.splitlines()
+        errors = [line for line in lines if "error: " in line]
+        notes = [line for line in lines if line not in errors]
+        assert (self.code, len(errors)) == (code, 1), (self.code, self.err)
+        assert all(line.startswith(NOTES) or line in said for line in notes), self.err
+        assert "Traceback" not in self.err
+        assert self.out == ""
+        return errors[0]
+
+
+NOTES = ("preflight: no SSH session found", "mounted the bpf file system", "warning: ")
+
+
+def run(*command: object, env: dict[str, str] | None = None, **options: object) -> Done:
+    """Run a command without an SSH session in its environment, but for what ``env`` adds."""
+    clean = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
+    done = subprocess.run(  # type: ignore[call-overload]
+        [str(part) for part in command],
+        check=False, capture_output=True, text=True, errors="replace", timeout=60, env=clean | (env or {}),
+        **options,
+    )  # fmt: skip
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@dataclass(slots=True)
+class Site:
+    """The interface under test (``end``), its peer, and a folder for rule files."""
+
+    end: End
+    peer: End
+    folder: Path
+    said: list[str] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, veth: Veth, folder: Path) -> Site:
+        return cls(veth.server, veth.client, folder)
+
+    def write(self, text: str, name: str = "rules.yaml") -> Path:
+        path = self.folder / name
+        path.write_text(text)
+        path.chmod(0o644)
+        return path
+
+    def console(self, command: str, *arguments: object, env: dict[str, str] | None = None) -> Done:
+        return run(CONSOLE, *self.words(command, *arguments), env=env)
+
+    def words(self, command: str, *arguments: object) -> list[str]:
+        return [command, "-i", self.end.dev, "--netns", self.end.name, *map(str, arguments)]
+
+    def load(self, text: str, *, confirm: int | None = None, mode: str = "auto", force: bool = False) -> None:
+        """In this process."""
+        ruleset = parse(text.encode(), "rules.yaml", self.folder)
+        load(
+            [self.end.dev], ruleset, mode=mode, netns=self.end.name, confirm=confirm, force=force,
+            say=self.said.append, verbose=False,
+        )  # fmt: skip
+
+    def confirm(self) -> None:
+        verbs.confirm([self.end.dev], self.end.name, self.said.append)
+
+    def rollback(self) -> None:
+        verbs.rollback([self.end.dev], self.end.name, self.said.append)
+
+    def unload(self) -> None:
+        verbs.unload([self.end.dev], self.end.name, self.said.append)
+
+    def status(self) -> InterfaceStatus:
+        (found,) = status.status(self.end.dev, self.end.name)
+        return found
+
+    def counts(self) -> InterfaceCounts:
+        (found,) = snapshot(self.end.dev, self.end.name).interfaces
+        return found
+
+    def delivered(self, *ports: int, hook: str = "ingress") -> list[int]:
+        """Send a frame to each port; the ports whose frames arrive."""
+        source, target = (self.peer, self.end) if hook == "ingress" else (self.end, self.peer)
+        with network.capture(target.name, target.dev) as seen:
+            network.send(source.name, source.dev, [frame(port) for port in (*ports, LAST)])
+            return [port_of(data) for data in seen.until(frame(LAST))]
+
+    def in_force(self, *, hook: str = "ingress") -> set[int]:
+        """The toggled ports that are dropped; the constant ones must be as always, if rules are there."""
+        arrived = self.delivered(DROPPED, PASSED, *TOGGLED, hook=hook)
+        assert PASSED in arrived
+        dropped = set(TOGGLED) - set(arrived)
+        assert (DROPPED in arrived) == (not dropped), arrived
+        return dropped
+
+    def verdicts(self) -> set[int]:
+        """``in_force`` of both hooks, which must agree."""
+        ingress, egress = self.in_force(), self.in_force(hook="egress")
+        assert ingress == egress
+        return ingress
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """One frame to each port, sent and arrived between ``began`` and ``ended`` (monotonic ns)."""
+
+    began: int
+    ended: int
+    arrived: frozenset[int]
+
+
+class Pump:
+    """A process that sends bursts of one frame to each of PORTS, each when the one before is through."""
+
+    PORTS = (DROPPED, PASSED, *TOGGLED, UNNAMED, LAST)
+    MOST = 200_000
+
+    def __init__(self, source: End, target: End) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, source.name, source.dev, target.name, target.dev],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "started\n"
+
+    def __enter__(self) -> Pump:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+
+    def finish(self) -> list[Burst]:
+        out, _ = self._process.communicate("stop\n", timeout=60)
+        return [Burst(began, ended, frozenset(arrived)) for began, ended, arrived in json.loads(out)]
+
+
+def _pump(source_ns: str, source: str, target_ns: str, target: str) -> None:
+    """The process of a Pump: runs until it may read a line, or until MOST bursts are sent."""
+    import select
+    import socket
+
+    frames = [frame(port) for port in Pump.PORTS]
+    bursts: list[tuple[int, int, list[int]]] = []
+    stop = select.poll()
+    stop.register(sys.stdin, select.POLLIN)
+    with (
+        network.capture(target_ns, target) as seen,
+        inside(source_ns, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
+    ):
+        sender.bind((source, 0))
+        # Now and then a pause of 1 ms, so that two pumps leave a processor to whoever reloads.
+        while len(bursts) < Pump.MOST and not stop.poll(len(bursts) % 8 == 0):
+            began = time.monotonic_ns()
+            for data in frames:
+                try:
+                    sender.send(data)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # how a drop by TC on the way out comes back
+                        raise
+            arrived = [port_of(data) for data in seen.until(frames[-1])]
+            seen.frames.clear()
+            bursts.append((began, time.monotonic_ns(), arrived))
+            if len(bursts) == 1:
+                print("started", flush=True)
+    print(json.dumps(bursts), flush=True)
+
+
+if __name__ == "__main__":
+    _pump(*sys.argv[1:])

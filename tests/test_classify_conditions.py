@@ -1,0 +1,138 @@
+"""One rule's Match -> the indices that it allows in each dimension."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from xdpguard.abi import abi
+from xdpguard.classify.conditions import PAGES, Conditions, conditions, to_intervals
+from xdpguard.rules.model import (
+    ICMP,
+    ICMPV6,
+    SCTP,
+    TCP,
+    UDP,
+    VLAN_NONE,
+    Addresses,
+    Intervals,
+    Match,
+    Protocols,
+)
+
+NUMBERS = abi().numbers
+IPV4, IPV6, ARP, TCP4, TCP6 = (NUMBERS[f"XG_L4_{name}"] for name in ("IPV4", "IPV6", "ARP", "TCP4", "TCP6"))
+NONE, ICMP_AT = NUMBERS["XG_PORT_NONE"], NUMBERS["XG_PORT_ICMP"]
+
+
+def both(*numbers: int) -> Protocols:
+    return Protocols(frozenset(numbers), frozenset(numbers))
+
+
+def l4(match: Match) -> Intervals:
+    found = conditions(match).l4
+    assert found is not None
+    return found
+
+
+def test_a_rule_that_asks_nothing_looks_only_at_what_is_ip() -> None:
+    ip = ((IPV4, IPV6 + 255), (TCP4, TCP6 + 255))
+    assert conditions(Match()) == Conditions(None, None, None, None, None, None, ip, None)
+
+
+ALL = 255
+L4_CASES: dict[str, tuple[Match, Intervals]] = {
+    "IPv4": (Match(ipv6=False), ((IPV4, IPV4 + ALL), (TCP4, TCP4 + ALL))),
+    "IPv6": (Match(ipv4=False), ((IPV6, IPV6 + ALL), (TCP6, TCP6 + ALL))),
+    "neither": (Match(ipv4=False, ipv6=False), ()),
+    "ARP alone": (Match(arp=True, ipv4=False, ipv6=False), ((ARP, ARP),)),
+    "ARP and IPv4": (Match(arp=True, ipv6=False), ((IPV4, IPV4 + ALL), (ARP, ARP), (TCP4, TCP4 + ALL))),
+    "UDP": (Match(protocols=both(UDP)), ((IPV4 + UDP, IPV4 + UDP), (IPV6 + UDP, IPV6 + UDP))),
+    # A later fragment of TCP has the protocol number but no flags: it is another index.
+    "TCP": (
+        Match(protocols=both(TCP), ipv6=False),
+        ((IPV4 + TCP, IPV4 + TCP), (TCP4, TCP4 + ALL)),
+    ),
+    "TCP flags": (
+        Match(protocols=both(TCP), tcp_flags=frozenset({0, 2, 3, 255})),
+        (
+            (TCP4, TCP4),
+            (TCP4 + 2, TCP4 + 3),
+            (TCP4 + 255, TCP6),
+            (TCP6 + 2, TCP6 + 3),
+            (TCP6 + 255, TCP6 + 255),
+        ),
+    ),
+    "no TCP flags": (Match(protocols=both(TCP), tcp_flags=frozenset()), ()),
+    "TCP flags of UDP": (Match(protocols=both(UDP), tcp_flags=frozenset({2})), ()),
+    "a number per family": (
+        Match(protocols=Protocols(frozenset({ICMP}), frozenset({ICMPV6}))),
+        ((IPV4 + ICMP, IPV4 + ICMP), (IPV6 + ICMPV6, IPV6 + ICMPV6)),
+    ),
+    "a number of one family only": (
+        Match(protocols=Protocols(frozenset(), frozenset({ICMPV6}))),
+        ((IPV6 + ICMPV6, IPV6 + ICMPV6),),
+    ),
+    "numbers of a family that cannot match": (
+        Match(ipv6=False, protocols=both(SCTP)),
+        ((IPV4 + SCTP, IPV4 + SCTP),),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", L4_CASES)
+def test_families_protocols_and_flags_become_one_dimension(case: str) -> None:
+    match, expected = L4_CASES[case]
+    assert l4(match) == expected
+
+
+def test_addresses_stay_apart_by_family() -> None:
+    found = conditions(Match(src=Addresses(v4=((1, 2),)), dst=Addresses(v6=((3, 4),))))
+    assert (found.src4, found.src6, found.dst4, found.dst6) == (((1, 2),), (), (), ((3, 4),))
+
+
+def test_ports_are_their_own_indices() -> None:
+    found = conditions(Match(sport=((0, 0),), dport=((65535, 65535),)))
+    assert (found.sport, found.dport) == (((0, 0),), ((65535, 65535),))
+
+
+def test_icmp_type_and_code_lie_beyond_the_ports() -> None:
+    found = conditions(Match(icmp_type=((0, 0), (8, 255)), icmp_code=((1, 1),)))
+    assert found.sport == ((ICMP_AT, ICMP_AT), (ICMP_AT + 8, ICMP_AT + 255))
+    assert found.dport == ((ICMP_AT + 1, ICMP_AT + 1),)
+
+
+def test_every_port_does_not_include_a_packet_without_ports() -> None:
+    found = conditions(Match(dport=((0, 65535),))).dport
+    assert found is not None
+    assert not any(first <= index <= last for first, last in found for index in (NONE, ICMP_AT))
+
+
+def test_a_port_and_an_icmp_field_together_match_nothing() -> None:
+    found = conditions(Match(sport=((1, 1),), icmp_type=((1, 1),), dport=((1, 1),), icmp_code=((1, 1),)))
+    assert (found.sport, found.dport) == ((), ())
+
+
+def test_an_untagged_packet_has_an_index_of_its_own() -> None:
+    assert conditions(Match(vlan=((4095, 4095), (VLAN_NONE, VLAN_NONE)))).vlan == ((4095, 4095), (4096, 4096))
+
+
+def test_every_index_lies_in_the_pages_of_its_dimension() -> None:
+    highest = {
+        "sport": ICMP_AT + 255,
+        "dport": ICMP_AT + 255,
+        "l4": TCP6 + 255,
+        "vlan": VLAN_NONE,
+    }
+    assert {name: -(-(top + 1) // 256) for name, top in highest.items()} == PAGES
+
+
+@given(st.frozensets(st.integers(0, 300)))
+def test_intervals_hold_exactly_the_values_sorted_and_apart(values: frozenset[int]) -> None:
+    found = to_intervals(values)
+    assert {value for first, last in found for value in range(first, last + 1)} == values
+    assert all(first <= last for first, last in found)
+    assert all(one[1] + 1 < two[0] for one, two in pairwise(found))
