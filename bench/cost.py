@@ -47,12 +47,12 @@ class Driver:
         from bcc import BPF
 
         source = Path(__file__).with_name("driver.c")
-        self._module = BPF(src_file=str(source), cflags=["-DPAGE_SIZE=4096"])
+        self._module = BPF(src_file=os.fsencode(source), cflags=["-DPAGE_SIZE=4096"])
         self.fd, self.empty = (self._load(name) for name in ("driver", "empty"))
 
     def _load(self, name: str) -> int:
         # Programs that tail-call each other must agree on the multi-buffer flag, which BCC cannot set.
-        code = self._module.dump_func(name)
+        code = self._module.dump_func(name.encode())
         return bpf.prog_load(bpf.PROG_XDP, code, name, flags=bpf.F_XDP_HAS_FRAGS).fd
 
     def flows(self, headers: list[tuple[int, int, int, int, int]]) -> None:

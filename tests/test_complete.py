@@ -7,11 +7,6 @@ do. A new key, action, reason, exit code or file in rules/ fails here until a ta
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent / "live"))  # the tables; reading them needs no root
-
 # isort: split
 
 import pytest

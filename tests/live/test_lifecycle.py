@@ -10,7 +10,17 @@ from pathlib import Path
 import lab as network
 import pytest
 from lab import Lab, Veth
-from test_lifecycle_support import CLEAN, CONSOLE, TOGGLED, Site, await_state, dropping, run, state
+from test_lifecycle_support import (
+    CLEAN,
+    CONSOLE,
+    TOGGLED,
+    Site,
+    await_state,
+    dropping,
+    keep_judges,
+    run,
+    state,
+)
 
 from xdpguard.errors import KernelError, NotLoadedError, UsageError
 from xdpguard.guard.load import load
@@ -23,7 +33,8 @@ A, B, C, D = TOGGLED
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    keep_judges(monkeypatch)
     one = Site.of(lab.veth(ipv6=False), tmp_path)
     yield one
     try:

@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from lab import Lab
 from test_lifecycle_forks import Forks, Step, chosen
-from test_lifecycle_support import CLEAN, SIZE, TOGGLED, Site, State, await_state, dropping, state
+from test_lifecycle_support import (
+    CLEAN,
+    SIZE,
+    TOGGLED,
+    Site,
+    State,
+    await_state,
+    dropping,
+    keep_judges,
+    state,
+)
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import xdp
@@ -31,7 +41,8 @@ def forks() -> Iterator[Forks]:
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    keep_judges(monkeypatch)
     one = Site.of(lab.veth(ipv6=False), tmp_path)
     yield one
     try:

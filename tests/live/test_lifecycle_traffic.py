@@ -4,13 +4,10 @@ than those before or after, and no count is lost or made up.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from lab import Lab
@@ -24,13 +21,12 @@ from test_lifecycle_support import (
     Pump,
     Site,
     dropping,
+    keep_judges,
     state,
 )
 
 from xdpguard.errors import NotLoadedError, PreflightError
-from xdpguard.guard import preflight, targets
-from xdpguard.guard.programs import Programs
-from xdpguard.kernel.program import Loaded
+from xdpguard.guard import targets
 from xdpguard.stats.model import Count, HookCounts
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -40,7 +36,8 @@ ALWAYS = {PASSED, UNNAMED}
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    keep_judges(monkeypatch)
     one = Site.of(lab.veth(ipv6=False), tmp_path)
     yield one
     try:
@@ -52,22 +49,6 @@ def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
 def larger(port: int) -> str:
     """Of the next size class: maps and programs are replaced."""
     return dropping(port, filler=700, addresses=20_000)
-
-
-def keep_judges(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Judge the first load only: to verify the programs again takes longer than all the rest of a reload."""
-    judge: list[Programs] = []
-    run = preflight.run
-
-    def again(loaded: Loaded) -> Loaded:
-        return replace(loaded, fd=os.dup(loaded.fd))
-
-    def kept(*arguments: Any, **options: Any) -> Programs:
-        if not judge:
-            judge.append(run(*arguments, **options))
-        return replace(judge[0], ingress=again(judge[0].ingress), egress=again(judge[0].egress))
-
-    monkeypatch.setattr(preflight, "run", kept)
 
 
 class Log:
@@ -120,10 +101,7 @@ def check_counts(side: HookCounts, suffix: str, bursts: list[Burst]) -> None:
     assert [rule.retired for rule in side.rules if rule.name.startswith(("never", "always"))] == [False] * 2
 
 
-def test_sixty_reloads_under_traffic_lose_and_leak_no_frame_and_no_count(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keep_judges(monkeypatch)
+def test_sixty_reloads_under_traffic_lose_and_leak_no_frame_and_no_count(site: Site) -> None:
     site.load(dropping(A))
     log = Log(A)
     with Pump(site.peer, site.end) as ingress, Pump(site.end, site.peer) as egress:
@@ -143,9 +121,7 @@ def test_sixty_reloads_under_traffic_lose_and_leak_no_frame_and_no_count(
     assert site.counts().ingress.seen() - before.seen() == Count(7, 7 * SIZE)
 
 
-def test_larger_maps_rollbacks_and_refused_loads_under_traffic_conserve_every_count(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_larger_maps_rollbacks_and_refused_loads_under_traffic_conserve_every_count(site: Site) -> None:
     site.load(dropping(A))
     programs = state(site.end).xdp
     log = Log(A)
@@ -239,6 +215,7 @@ def test_counts_start_anew_after_unload(site: Site) -> None:
 
 
 def test_the_frames_of_the_preflight_are_not_counted(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # the real preflight
     monkeypatch.setenv("SSH_CONNECTION", f"{site.peer.ipv4} 50000 {site.end.ipv4} 22")
     site.load(dropping(A))
     site.load(dropping(B))

@@ -14,7 +14,18 @@ from pathlib import Path
 import lab as network
 import pytest
 from lab import Lab, inside
-from test_lifecycle_support import CLEAN, CONSOLE, SIZE, TOGGLED, Site, await_state, dropping, run, state
+from test_lifecycle_support import (
+    CLEAN,
+    CONSOLE,
+    SIZE,
+    TOGGLED,
+    Site,
+    await_state,
+    dropping,
+    keep_judges,
+    run,
+    state,
+)
 
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, NotLoadedError
@@ -32,7 +43,8 @@ Program = Callable[..., int]
 
 
 @pytest.fixture
-def site(lab: Lab, tmp_path: Path) -> Iterator[Site]:
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    keep_judges(monkeypatch)
     one = Site.of(lab.veth(ipv6=False), tmp_path)
     yield one
     try:

@@ -7,14 +7,11 @@ equality says that every counter is right and that no other one moved.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the oracle and its packets
 
 import lab as network
 import pytest

@@ -7,12 +7,8 @@ difference: verdict, decider, protocol, bytes counted and bytes of the frame aft
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the oracle and its packets
 
 import pytest
 from oracle import Verdict, decide

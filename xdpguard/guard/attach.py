@@ -39,6 +39,11 @@ def refuse_foreign(found: Found) -> None:
     if found.tcx:
         ids = ", ".join(f"id {number}" for number in found.tcx)
         raise ForeignError(f"a TCX program ({ids}) is in front of TC filters on {name}; nothing changed")
+    if found.tcx:
+        ids = ", ".join(str(number) for number in found.tcx)
+        raise ForeignError(
+            f"TCX egress programs (id {ids}) are on {name} and run before every TC filter; nothing changed"
+        )
     foreign = (found.foreign_filter, *found.earlier_filters)
     for entry in foreign:
         if entry is not None:
@@ -104,7 +109,7 @@ def _attach_xdp(link: Link, fd: int, mode: str, say: Say) -> str:
 
 def _add_filter(link: Link, target: MapSet, loaded: Programs, undo: ExitStack) -> None:
     flags = target.get("flags")
-    if tc._clsact_kind(link.ifindex) is None:
+    if tc.clsact_kind(link.ifindex) is None:
         # Before it is so: whoever dies in between must not leave a clsact that nobody removes.
         target.put("flags", flags | _CLSACT_OURS)
     if tc.add_clsact(link.ifindex):

@@ -50,6 +50,8 @@ def _stage(looked: list[Found], request: Request, signals: Noted) -> list[Staged
     try:
         for found in looked:
             staged.append(stage(found, request, signals.check))
+        for ready in staged:
+            ready.prepare()
         signals.check()
     except BaseException:
         for ready in reversed(staged):

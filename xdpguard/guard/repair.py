@@ -71,9 +71,14 @@ def _pin_again(found: Found, current: MapSet, say: Say) -> None:
 
 
 def sweep(say: Say) -> None:
-    """Unpin what was loaded on interfaces of this namespace that are gone: only the pins keep it alive."""
+    """Unpin what was loaded on interfaces that are gone: only the pins keep it alive."""
     inode = netns.identity().inode
+    living = netns.living()
     for place in list(pins.places()):
+        if place.inode != inode and place.inode not in living:
+            pins.remove(place)
+            say(f"removed the pins of a network namespace that is gone ({place.folder.parent.name})")
+            continue
         if place.inode != inode or link.by_index(place.ifindex) is not None:
             continue
         opened = pins.open_set(place)

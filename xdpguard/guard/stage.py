@@ -56,13 +56,22 @@ class Staged:
     created: bool = False
     replacing: bool = False  # the programs, not only the data
 
+    def prepare(self) -> None:
+        """See that redirects can be delivered, once every interface has its programs: any may be a target."""
+        link, request = self.found.link, self.request
+        with explained(f"{link.name}: load {request.ruleset.file}", "nothing changed"):
+            for ifindex in targets.prepare(request.ruleset, link, self.mode, request.say):
+                self.steps.undo.callback(targets.remove_helper, ifindex)
+
     def commit(self) -> None:
-        """Make it live: one store. May be called again; it then does nothing new."""
+        """Make it live: one store. The time to confirm begins here."""
         if self.target is None or self.word is None:
             raise AssertionError("commit before stage")
         flags = self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"]
         self.target.put("flags", flags)
-        self.target.word = self.word
+        seconds = self.request.confirm
+        deadline = slots.boot_ms() + seconds * 1000 if seconds else 0
+        self.target.word = Word(self.word.active, self.word.previous, deadline)
 
     def abandon(self) -> None:
         """Take every step back. The error that is on its way says why; here is said what stays behind."""
@@ -147,8 +156,7 @@ def _stage(staged: Staged) -> None:
     _attach(staged, target, resolved)
     # A load over one that nobody confirmed goes back to the last confirmed rules, not to those.
     previous = word.previous if word.deadline_ms else word.active
-    deadline = slots.boot_ms() + request.confirm * 1000 if request.confirm else 0
-    staged.word = Word(staged.slot, previous, deadline)
+    staged.word = Word(staged.slot, previous)
 
 
 def _compile(ruleset: RuleSet, serial: int, resolved: dict[str, Target]) -> tuple[Tables, bytes]:
@@ -215,12 +223,17 @@ def _attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None
         if staged.created and found.current is not None and found.current.current_abi:
             # Runs when the former programs are back: what these maps have counted meanwhile stays.
             staged.steps.undo.callback(slots.absorb, found.current, target)
-        staged.mode = attach.put(found, target, loaded, request.mode, staged.steps, request.say)
+        staged.mode = attach.put(found, target, loaded, _mode(staged), staged.steps, request.say)
     else:
         staged.mode = found.xdp.mode if found.xdp else ""
-    for ifindex in targets.prepare(request.ruleset, found.link, staged.mode, request.say):
-        staged.steps.undo.callback(targets.remove_helper, ifindex)
     _warn_offload(staged)
+
+
+def _mode(staged: Staged) -> str:
+    """The mode in force stays, also when someone took our XDP program off."""
+    current, wanted = staged.found.current, staged.request.mode
+    known = attach.mode_name(current.get("mode")) if current is not None else "none"
+    return known if wanted == "auto" and known != "none" else wanted
 
 
 def _running(found: Found, judge: programs.Programs) -> bool:

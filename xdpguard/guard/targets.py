@@ -32,15 +32,18 @@ def _redirects(ruleset: RuleSet) -> Iterator[tuple[int, Rule]]:
 def resolve(ruleset: RuleSet, source: Link) -> dict[str, Target]:
     """Every target by name. NotLoadedError: there is no such interface. PreflightError: not Ethernet."""
     found: dict[str, Target] = {}
-    for _, rule in _redirects(ruleset):
+    links: dict[str, Link] = {}
+    for hook, rule in _redirects(ruleset):
         name = rule.redirect.interface if rule.redirect else ""
-        if name in found:
-            continue
         place = f"{ruleset.file}:{rule.line}:{rule.column}: rule {rule.name}: redirect"
         try:
-            target = link.find(name)
+            target = links[name] = links.get(name) or link.find(name)
         except NotLoadedError:
             raise NotLoadedError(f"{place} target {name}: no such interface; nothing changed") from None
+        if hook == 1 and target.ifindex == source.ifindex:
+            raise PreflightError(
+                f"{place} from egress of {name} to itself would run in circles; nothing changed"
+            )
         if source.is_l3 or target.is_l3:
             bare = source.name if source.is_l3 else name
             raise PreflightError(
@@ -98,7 +101,13 @@ def _help(target: Link, place: str, say: Say) -> bool:
         raise PreflightError(
             f"{place}: {target.name} cannot take frames from native XDP{hint}; nothing changed"
         )
+    if attached:
+        _tell(target, say)
     return attached
+
+
+def _tell(target: Link, say: Say) -> None:
+    say(f"{target.name}: attached a pass-only XDP program, so that it takes redirected frames")
 
 
 def _attach_helper(target: Link, say: Say) -> bool:
@@ -110,15 +119,14 @@ def _attach_helper(target: Link, say: Say) -> bool:
         return False
     finally:
         os.close(helper.fd)
-    say(f"{target.name}: attached a pass-only XDP program, so that it takes redirected frames")
     return True
 
 
 def help_again(target: Link, say: Say) -> None:
     """A former filter interface that others redirect to: see that it still takes their frames."""
     able = features.xdp_features(target.ifindex)
-    if able is None or not able & features.NDO_XMIT:
-        _attach_helper(target, say)
+    if (able is None or not able & features.NDO_XMIT) and _attach_helper(target, say):
+        _tell(target, say)
 
 
 def helper_of(target: Link) -> int | None:

@@ -71,6 +71,8 @@ def _confirm(found: Found, say: Say) -> Step:
         raise KernelError(f"{name}: cannot confirm: {why}; nothing changed")
 
     def keep() -> None:
+        if slots.expired(current.word):
+            raise KernelError(f"{name}: cannot confirm: it came too late: the rules before are in force")
         current.word = Word(word.active, word.previous)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
 

@@ -77,8 +77,8 @@ def compile_source(source: Source) -> bytes:
     flags = [f"-I{folder / 'include'}", "-DPAGE_SIZE=4096", "-Wall", "-Wno-unused-function"]
     flags += [f"-D{name}" for name in source.defines]
     try:
-        module = BPF(src_file=str(folder / source.file), cflags=flags)
-        code: bytes = module.dump_func(source.function)
+        module = BPF(src_file=os.fsencode(folder / source.file), cflags=flags)
+        code: bytes = module.dump_func(source.function.encode())
         module.cleanup()
     except Exception as error:
         raise KernelError(f"compile bpf/{source.file}: {error}; nothing changed") from None

@@ -112,6 +112,17 @@ def identity() -> Identity:
     return Identity(status.st_dev, status.st_ino, cookie)
 
 
+def living() -> set[int]:
+    """Inodes of all namespaces that have a name or a process. Needs root to see every process."""
+    found = set(names())
+    for entry in Path("/proc").glob("[0-9]*/ns/net"):
+        try:
+            found.add(entry.stat().st_ino)
+        except OSError:
+            continue  # the process is gone
+    return found
+
+
 def names() -> dict[int, str]:
     """Inode -> name of every namespace in /run/netns; of several names the first in sorted order."""
     found: dict[int, str] = {}

@@ -74,7 +74,7 @@ def add_clsact(ifindex: int) -> bool:
             session.tc("add", "clsact", index=ifindex)
         return True
     except OSError as error:
-        kind = _clsact_kind(ifindex) if error.errno == errno.EEXIST else None
+        kind = clsact_kind(ifindex) if error.errno == errno.EEXIST else None
         if kind is None:
             raise link.refusal(error, step, ifindex) from error
         if kind != "clsact":
@@ -115,7 +115,7 @@ def remove_clsact_if_empty(ifindex: int) -> bool:
 
     Only for a clsact that we added: an empty one may be someone's preparation.
     """
-    if _clsact_kind(ifindex) != "clsact" or _filters(ifindex, _INGRESS) or _filters(ifindex, _EGRESS):
+    if clsact_kind(ifindex) != "clsact" or _filters(ifindex, _INGRESS) or _filters(ifindex, _EGRESS):
         return False
     try:
         with netlink.session() as session:
@@ -150,7 +150,7 @@ def _change(command: str, ifindex: int, **settings: int | str) -> None:
         raise link.refusal(error, f"{_STEP[command]} {link.label(ifindex)}", ifindex) from error
 
 
-def _clsact_kind(ifindex: int) -> str | None:
+def clsact_kind(ifindex: int) -> str | None:
     """What sits at ffff: (``clsact`` and ``ingress`` share the place), or None."""
     for answer in _dump(_RTM_GETQDISC, ifindex, 0):
         _, _, _, index, handle, _, _ = _TCMSG.unpack_from(answer)
