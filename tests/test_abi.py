@@ -65,7 +65,8 @@ def complaints(known: Abi, include: Path) -> str:
     )
     if done.returncode == 0:
         return ""
-    assert "static_assert" in done.stderr, done.stderr  # else the headers do not compile at all
+    # Clang 14 says static_assert, clang 19 static assertion; else the headers do not compile at all.
+    assert "static_assert" in done.stderr or "static assertion" in done.stderr, done.stderr
     return done.stderr
 
 
@@ -100,7 +101,7 @@ def test_the_compiler_notices(move: str, tmp_path: Path) -> None:
         (include / name).write_text(text.replace(old, new))
         changed += text.count(old)
     assert changed == 1
-    assert "static_assert" in complaints(abi(), include)
+    assert complaints(abi(), include)
 
 
 def test_no_struct_has_a_hole() -> None:

@@ -13,10 +13,13 @@
 #define XG_NO_RULE 0xffffffff
 #define XG_MAX_SEARCH 22
 
-// Bit number of the lowest set bit. __builtin_ctzll has no BPF instruction, and BCC 0.26 crashes on it.
+// Bit number of the lowest set bit. __builtin_ctzll has no BPF instruction: BCC 0.26 crashes on it, and clang 19
+// makes it a load from a table of constants, which BCC does not relocate. The empty assembly keeps clang from
+// seeing that the two steps together are just that.
 static __always_inline u64 lowest_bit(u64 x)
 {
 	x = (x & -x) - 1;
+	asm("" : "+r"(x));
 	x = x - ((x >> 1) & 0x5555555555555555ULL);
 	x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
 	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;

@@ -51,6 +51,9 @@ def link(code: bytes, maps: Mapping[str, int], numbers: Mapping[str, int]) -> by
             value = values[immediate]
             struct.pack_into("=I", linked, offset + 4, value & 0xFFFFFFFF)
             struct.pack_into("=I", linked, offset + 12, value >> 32)
+        elif not immediate and not struct.unpack_from("=I", linked, offset + 12)[0]:
+            # The compiler put a table of constants into a section that BCC does not relocate.
+            raise KernelError(f"link: instruction {offset // 8} reads unrelocated data; nothing changed")
         offset += 16
     return bytes(linked)
 

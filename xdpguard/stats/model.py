@@ -57,7 +57,7 @@ class InterfaceCounts:
     ifindex: int
     netns: str | None  # name; None for the caller's own
     generation: int  # serial of the rule set in force
-    mode: str  # "native" | "generic"
+    mode: str  # "native" | "generic" | "none": our XDP program is not attached
     ingress: HookCounts
     egress: HookCounts
 
