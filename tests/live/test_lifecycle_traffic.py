@@ -26,7 +26,9 @@ from test_lifecycle_support import (
 )
 
 from xdpguard.errors import NotLoadedError, PreflightError
+from xdpguard.generation import slots
 from xdpguard.guard import targets
+from xdpguard.kernel import maps
 from xdpguard.stats.model import Count, HookCounts
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -121,7 +123,9 @@ def test_sixty_reloads_under_traffic_lose_and_leak_no_frame_and_no_count(site: S
     assert site.counts().ingress.seen() - before.seen() == Count(7, 7 * SIZE)
 
 
-def test_larger_maps_rollbacks_and_refused_loads_under_traffic_conserve_every_count(site: Site) -> None:
+def test_larger_maps_rollbacks_and_refused_loads_under_traffic_conserve_every_count(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
     site.load(dropping(A))
     programs = state(site.end).xdp
     log = Log(A)
@@ -192,6 +196,26 @@ def test_slots_used_over_and_over_keep_every_count(site: Site) -> None:
     live = [rule.count.packets for rule in site.counts().ingress.rules if rule.name == "toggle"]
     assert sorted(live) == sorted(expected.values())
     assert site.counts().ingress.seen().packets == sum(expected.values()) + 12
+
+
+def test_a_slot_is_written_only_after_a_grace_period(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    grace, write = maps.MapSet.grace, slots.write
+
+    def noted_grace(found: maps.MapSet) -> None:
+        grace(found)
+        calls.append("grace")
+
+    def noted_write(found: maps.MapSet, slot: int, data: bytes) -> None:
+        calls.append("write")
+        write(found, slot, data)
+
+    site.load(dropping(A))
+    monkeypatch.setattr(maps.MapSet, "grace", noted_grace)
+    monkeypatch.setattr(slots, "write", noted_write)
+    for port in TOGGLED:
+        site.load(dropping(port))
+    assert calls == ["grace", "write"] * 4
 
 
 def test_counts_of_rules_that_were_never_confirmed_stay(site: Site) -> None:

@@ -33,13 +33,19 @@ def repair(found: Found, say: Say) -> None:
         slots.normalise(current)
         if found.place(current).epoch not in found.pinned:
             _pin_again(found, current, say)
-    keep = found.place(current).epoch if current is not None else None
+    drop_left_over(found, say)
+
+
+def drop_left_over(found: Found, say: Say) -> None:
+    """Unpin every set of this interface but the one in force."""
+    keep = found.place(found.current).epoch if found.current is not None else None
+    former = found.place(found.other).epoch if found.other is not None else None
     for place in list(pins.places()):
         if (place.inode, place.ifindex) != (found.identity.inode, found.link.ifindex) or place.epoch == keep:
             continue
         pins.remove(place)
-        if found.other is None or place.epoch != found.place(found.other).epoch:
-            say(f"{name}: removed left-over pins ({place.folder})")
+        if place.epoch != former:
+            say(f"{found.link.name}: removed left-over pins ({place.folder})")
 
 
 def _finish_replacement(found: Found, current: MapSet, say: Say) -> None:

@@ -10,7 +10,7 @@ from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedErr
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
 from xdpguard.guard.chosen import chosen
-from xdpguard.guard.repair import repair, sweep
+from xdpguard.guard.repair import drop_left_over, repair, sweep
 from xdpguard.kernel import pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
@@ -41,6 +41,7 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
     with chosen(interfaces, f"xdpguard {verb}") as (looked, signals):
         for found in looked:
             if found.current is None:
+                drop_left_over(found, say)
                 raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; nothing changed")
         steps = [plan(found, say) for found in looked]
         signals.check()
@@ -108,6 +109,8 @@ def _take_off(found: Found, say: Say) -> None:
         # Open in one store for both hooks; then the programs may go one after the other.
         current.word = Word(slots.BUILTIN, slots.BUILTIN)
     attach.remove(found)
+    # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
+    current.put("xdp_program", 0)
     for place in list(pins.places()):
         if (place.inode, place.ifindex) == (found.identity.inode, found.link.ifindex):
             pins.remove(place)
