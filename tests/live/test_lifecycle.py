@@ -1,15 +1,14 @@
-"""From the first load to unload on real interfaces: reload, rollback, confirm, deadline, several at once."""
+"""From the first load to unload on real interfaces: reload, rollback, confirm, deadline."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import lab as network
 import pytest
-from lab import Lab, Veth
+from lab import Lab
 from test_lifecycle_support import (
     CLEAN,
     CONSOLE,
@@ -17,16 +16,13 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    keep_judges,
+    made,
     run,
     state,
 )
 
 from xdpguard.errors import KernelError, NotLoadedError, UsageError
-from xdpguard.guard.load import load
-from xdpguard.guard.stage import Staged
 from xdpguard.kernel.maps import Word
-from xdpguard.rules.parse import parse
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
@@ -34,13 +30,7 @@ A, B, C, D = TOGGLED
 
 @pytest.fixture
 def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    keep_judges(monkeypatch)
-    one = Site.of(lab.veth(ipv6=False), tmp_path)
-    yield one
-    try:
-        one.unload()
-    except NotLoadedError:
-        pass  # the test unloaded
+    yield from made(lab, tmp_path, monkeypatch)
 
 
 # --- one interface ----------------------------------------------------------------------------------------
@@ -97,7 +87,7 @@ def test_rollback_without_rules_to_go_back_to_is_refused(site: Site) -> None:
     site.rollback()
     assert site.verdicts() == {A}
     site.load(dropping(C), confirm=1)
-    await_fallback(site, {A})
+    site.await_fallback({A})
     with pytest.raises(KernelError, match="no rules to go back to; nothing changed"):
         site.rollback()
     assert site.verdicts() == {A}
@@ -144,13 +134,6 @@ def test_auto_takes_generic_where_native_cannot_be_had_and_says_why(lab: Lab, tm
 # --- the deadline -----------------------------------------------------------------------------------------
 
 
-def await_fallback(site: Site, ports: set[int]) -> None:
-    """Until frames are judged by the rules before: nobody but the kernel side makes it so."""
-    deadline = time.monotonic() + network.PATIENCE
-    while site.in_force() != ports:
-        assert time.monotonic() < deadline
-
-
 def test_confirmed_rules_stay(site: Site) -> None:
     site.load(dropping(A))
     site.load(dropping(B), confirm=600)
@@ -173,7 +156,7 @@ def test_without_confirmation_the_kernel_goes_back_by_itself_with_no_process_ali
     assert word is not None
     assert (word.active, word.previous) == (2, 1)
     assert word.deadline_ms > 0
-    await_fallback(site, {A})
+    site.await_fallback({A})
     assert state(site.end).word == word  # no command has touched it since
     assert site.verdicts() == {A}
     shown = site.console("status")
@@ -213,7 +196,7 @@ def test_a_load_over_an_unconfirmed_one_goes_back_to_the_last_confirmed(site: Si
     site.load(dropping(B), confirm=600)
     site.load(dropping(C), confirm=1)
     assert site.verdicts() == {C}
-    await_fallback(site, {A})
+    site.await_fallback({A})
     site.load(dropping(B), confirm=600)
     site.load(dropping(C))
     site.rollback()
@@ -230,7 +213,7 @@ def test_a_rollback_of_an_unconfirmed_load_ends_its_deadline(site: Site) -> None
 
 def test_an_unconfirmed_first_load_falls_back_to_no_rules(site: Site) -> None:
     site.load(dropping(A), confirm=1)
-    await_fallback(site, set())
+    site.await_fallback(set())
     found = site.status()
     assert found.fell_back
     assert found.protected()
@@ -241,118 +224,7 @@ def test_the_slot_fallen_back_to_is_not_written_by_the_next_load(site: Site) -> 
     site.load(dropping(A))
     site.load(dropping(B))
     site.load(dropping(C), confirm=1)
-    await_fallback(site, {B})
+    site.await_fallback({B})
     site.load(dropping(D))
     site.rollback()
     assert site.verdicts() == {B}
-
-
-# --- several interfaces -----------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def two(site: Site, lab: Lab, tmp_path: Path) -> Iterator[tuple[Site, Site]]:
-    pair = lab.veth(server=site.end.name, ipv6=False)
-    other = Site.of(pair, tmp_path)
-    yield site, other
-    try:
-        other.unload()
-    except NotLoadedError:
-        pass  # the test unloaded
-
-
-def both(two: tuple[Site, Site], command: str, *arguments: object) -> list[object]:
-    return [CONSOLE, *two[0].words(command, "-i", two[1].end.dev, *arguments)]
-
-
-def test_one_command_loads_rolls_back_and_unloads_two_interfaces(two: tuple[Site, Site]) -> None:
-    for port in (A, B):
-        assert run(*both(two, "load", two[0].write(dropping(port)))).code == 0
-        assert [one.verdicts() for one in two] == [{port}] * 2
-    assert run(*both(two, "rollback")).code == 0
-    assert [one.verdicts() for one in two] == [{A}] * 2
-    assert run(*both(two, "unload")).code == 0
-    for one in two:
-        await_state(one.end, lambda found: found == CLEAN)
-
-
-def test_a_load_that_one_interface_refuses_changes_neither(two: tuple[Site, Site]) -> None:
-    first, second = two
-    first.load(dropping(A))
-    network.run(second.end.name, *f"tc qdisc add dev {second.end.dev} clsact".split())
-    earlier = f"tc filter add dev {second.end.dev} egress prio 3 protocol ip u32 match u32 0 0 flowid 1:1"
-    network.run(second.end.name, *earlier.split())
-    before = state(first.end), state(second.end)
-    line = run(*both(two, "load", first.write(dropping(B)))).refusal(5)
-    assert f"another TC egress filter (kind u32, priority 3) is on {second.end.dev}" in line
-    assert line.endswith("nothing changed")
-    assert (state(first.end), state(second.end)) == before
-    assert first.verdicts() == {A}
-
-
-@pytest.mark.parametrize("command", ["confirm", "rollback", "unload"])
-def test_a_command_that_one_interface_refuses_changes_neither(two: tuple[Site, Site], command: str) -> None:
-    first, second = two
-    first.load(dropping(A), confirm=600)
-    if command != "unload":
-        second.load(dropping(A), confirm=1)
-        await_fallback(second, set())
-    before = state(first.end)
-    code = 4 if command == "unload" else 7
-    done = run(*both(two, command))
-    assert (done.code, done.err.count("error: ")) == (code, 1), done.err
-    assert state(first.end) == before
-
-
-def test_two_names_of_one_interface_are_refused(site: Site) -> None:
-    dev = site.end.dev
-    network.run(site.end.name, *f"ip link property add dev {dev} altname other".split())
-    line = site.console("load", "-i", "other", site.write(dropping(A))).refusal(2)
-    assert f"{dev} and other are one interface ({dev}); name it once; nothing changed" in line
-    assert state(site.end) == CLEAN
-
-
-def test_an_interface_that_vanishes_after_the_store_is_told_and_forgotten(
-    two: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = two
-    finish = Staged.finish
-
-    def vanish(staged: Staged) -> None:
-        if staged.found.link.ifindex == second.end.ifindex:
-            network.run(second.end.name, "ip", "link", "del", second.end.dev)
-        finish(staged)
-
-    monkeypatch.setattr(Staged, "finish", vanish)
-    ruleset = parse(dropping(A).encode(), "rules.yaml", first.folder)
-    with pytest.raises(NotLoadedError, match="vanished during the load; the others carry the new rules"):
-        load(
-            [first.end.dev, second.end.dev], ruleset, mode="auto", netns=first.end.name, confirm=None,
-            force=False, say=first.said.append, verbose=False,
-        )  # fmt: skip
-    assert first.verdicts() == {A}
-    await_state(second.end, lambda found: found == CLEAN)
-
-
-def test_pins_of_an_interface_that_is_gone_go_with_the_next_command(two: tuple[Site, Site]) -> None:
-    first, second = two
-    second.load(dropping(A))
-    network.run(second.end.name, "ip", "link", "del", second.end.dev)
-    assert state(second.end).pins
-    first.load(dropping(A))
-    await_state(second.end, lambda found: found == CLEAN)
-    assert any("index" in line and "gone" in line for line in first.said)
-
-
-def test_the_same_interface_in_two_namespaces_has_rules_of_its_own(lab: Lab, tmp_path: Path) -> None:
-    sites = [Site.of(lab.veth(ipv6=False), tmp_path), Site.of(reverse(lab.veth(ipv6=False)), tmp_path)]
-    assert sites[0].end.ifindex == sites[1].end.ifindex
-    for one, port in zip(sites, (A, B), strict=True):
-        one.load(dropping(port))
-    assert [one.verdicts() for one in sites] == [{A}, {B}]
-    for one in sites:
-        one.unload()
-
-
-def reverse(pair: Veth) -> Veth:
-    return Veth(pair.server, pair.client)

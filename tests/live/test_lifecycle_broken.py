@@ -19,7 +19,7 @@ from test_lifecycle_support import (
     State,
     await_state,
     dropping,
-    keep_judges,
+    made,
     state,
 )
 
@@ -42,13 +42,7 @@ def forks() -> Iterator[Forks]:
 
 @pytest.fixture
 def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    keep_judges(monkeypatch)
-    one = Site.of(lab.veth(ipv6=False), tmp_path)
-    yield one
-    try:
-        one.unload()
-    except NotLoadedError:
-        pass  # the test unloaded
+    yield from made(lab, tmp_path, monkeypatch)
 
 
 def settled(site: Site, expected: State) -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 import lab as network
 import pytest
 from lab import End, Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, frame, keep_judges, state
+from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, frame, made, state
 
-from xdpguard.errors import NotLoadedError, PreflightError, UsageError
+from xdpguard.errors import PreflightError, UsageError
 from xdpguard.guard import targets
 from xdpguard.kernel import bpf, features, link, xdp
 
@@ -27,13 +27,7 @@ Program = Callable[..., int]
 
 @pytest.fixture
 def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    keep_judges(monkeypatch)
-    one = Site.of(lab.veth(ipv6=False), tmp_path)
-    yield one
-    try:
-        one.unload()
-    except NotLoadedError:
-        pass  # the test unloaded
+    yield from made(lab, tmp_path, monkeypatch)
 
 
 @pytest.fixture

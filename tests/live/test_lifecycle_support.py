@@ -7,13 +7,11 @@ for frames, signals and states, with a deadline that only a failing test reaches
 
 from __future__ import annotations
 
-import errno
-import json
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # packets
 
 import lab as network
 import pytest
-from lab import End, Veth, inside
+from lab import End, Lab, Veth, inside
 from packets import eth, ipv4, udp
 
+from xdpguard.errors import NotLoadedError
 from xdpguard.guard import preflight, status, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.model import InterfaceStatus
@@ -182,6 +181,12 @@ def run(*command: object, env: dict[str, str] | None = None, **options: object) 
     return Done(done.returncode, done.stdout, done.stderr)
 
 
+def patched(patch: str, words: list[str]) -> Done:
+    """The command in a process of its own in which ``patch`` has run."""
+    script = f"import sys\n{patch}\nfrom xdpguard.cli import main\nsys.exit(main.main(sys.argv[1:]))"
+    return run(sys.executable, "-c", script, *words)
+
+
 @dataclass(slots=True)
 class Site:
     """The interface under test (``end``), its peer, and a folder for rule files."""
@@ -247,6 +252,12 @@ class Site:
         assert (DROPPED in arrived) == (not dropped), arrived
         return dropped
 
+    def await_fallback(self, ports: set[int]) -> None:
+        """Until frames are judged by the rules before: nobody but the kernel side makes it so."""
+        deadline = time.monotonic() + network.PATIENCE
+        while self.in_force() != ports:
+            assert time.monotonic() < deadline
+
     def verdicts(self) -> set[int]:
         """``in_force`` of both hooks, which must agree."""
         ingress, egress = self.in_force(), self.in_force(hook="egress")
@@ -276,72 +287,12 @@ def keep_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "run", kept)
 
 
-@dataclass(frozen=True, slots=True)
-class Burst:
-    """One frame to each port, sent and arrived between ``began`` and ``ended`` (monotonic ns)."""
-
-    began: int
-    ended: int
-    arrived: frozenset[int]
-
-
-class Pump:
-    """A process that sends bursts of one frame to each of PORTS, each when the one before is through."""
-
-    PORTS = (DROPPED, PASSED, *TOGGLED, UNNAMED, LAST)
-    MOST = 200_000
-
-    def __init__(self, source: End, target: End) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, source.name, source.dev, target.name, target.dev],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        assert self._process.stdout is not None
-        assert self._process.stdout.readline() == "started\n"
-
-    def __enter__(self) -> Pump:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.communicate()
-
-    def finish(self) -> list[Burst]:
-        out, _ = self._process.communicate("stop\n", timeout=60)
-        return [Burst(began, ended, frozenset(arrived)) for began, ended, arrived in json.loads(out)]
-
-
-def _pump(source_ns: str, source: str, target_ns: str, target: str) -> None:
-    """The process of a Pump: runs until it may read a line, or until MOST bursts are sent."""
-    import select
-    import socket
-
-    frames = [frame(port) for port in Pump.PORTS]
-    bursts: list[tuple[int, int, list[int]]] = []
-    stop = select.poll()
-    stop.register(sys.stdin, select.POLLIN)
-    with (
-        network.capture(target_ns, target) as seen,
-        inside(source_ns, socket.socket, socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
-    ):
-        sender.bind((source, 0))
-        # Now and then a pause of 1 ms, so that two pumps leave a processor to whoever reloads.
-        while len(bursts) < Pump.MOST and not stop.poll(len(bursts) % 8 == 0):
-            began = time.monotonic_ns()
-            for data in frames:
-                try:
-                    sender.send(data)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:  # how a drop by TC on the way out comes back
-                        raise
-            arrived = [port_of(data) for data in seen.until(frames[-1])]
-            seen.frames.clear()
-            bursts.append((began, time.monotonic_ns(), arrived))
-            if len(bursts) == 1:
-                print("started", flush=True)
-    print(json.dumps(bursts), flush=True)
-
-
-if __name__ == "__main__":
-    _pump(*sys.argv[1:])
+def made(lab: Lab, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """For a fixture: a pair of interfaces of which one is under test; unloaded at the end."""
+    keep_judges(monkeypatch)
+    one = Site.of(lab.veth(ipv6=False), folder)
+    yield one
+    try:
+        one.unload()
+    except NotLoadedError:
+        pass  # the test unloaded, or loaded nothing

@@ -11,21 +11,20 @@ from pathlib import Path
 
 import pytest
 from lab import Lab
+from test_lifecycle_pump import Burst, Pump
 from test_lifecycle_support import (
     DROPPED,
     PASSED,
     SIZE,
     TOGGLED,
     UNNAMED,
-    Burst,
-    Pump,
     Site,
     dropping,
-    keep_judges,
+    made,
     state,
 )
 
-from xdpguard.errors import NotLoadedError, PreflightError
+from xdpguard.errors import PreflightError
 from xdpguard.generation import slots
 from xdpguard.guard import targets
 from xdpguard.kernel import maps
@@ -39,13 +38,7 @@ ALWAYS = {PASSED, UNNAMED}
 
 @pytest.fixture
 def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    keep_judges(monkeypatch)
-    one = Site.of(lab.veth(ipv6=False), tmp_path)
-    yield one
-    try:
-        one.unload()
-    except NotLoadedError:
-        pass  # the test unloaded
+    yield from made(lab, tmp_path, monkeypatch)
 
 
 def larger(port: int) -> str:

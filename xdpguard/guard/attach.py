@@ -39,11 +39,6 @@ def refuse_foreign(found: Found) -> None:
     if found.tcx:
         ids = ", ".join(f"id {number}" for number in found.tcx)
         raise ForeignError(f"a TCX program ({ids}) is in front of TC filters on {name}; nothing changed")
-    if found.tcx:
-        ids = ", ".join(str(number) for number in found.tcx)
-        raise ForeignError(
-            f"TCX egress programs (id {ids}) are on {name} and run before every TC filter; nothing changed"
-        )
     foreign = (found.foreign_filter, *found.earlier_filters)
     for entry in foreign:
         if entry is not None:
