@@ -163,20 +163,27 @@ def test_without_confirmation_the_kernel_goes_back_by_itself_with_no_process_ali
     assert (shown.code, shown.err) == (0, "")
     assert "old.yaml" in shown.out
     assert "not confirmed in time: fell back" in shown.out
+    assert state(site.end).word == Word(1, 1)  # whoever looks makes the fallback the plain state
     document = json.loads(site.console("status", "--format", "json").out)["interfaces"][0]
     assert (document["fell_back"], document["confirm_seconds"], document["previous"]) == (True, None, None)
     assert document["generation"]["file"].endswith("old.yaml")
     stats = json.loads(site.console("stats", "--format", "json").out)["interfaces"][0]
     assert stats["generation"] == document["generation"]["serial"] == 2
     late = site.console("confirm")
-    assert "cannot confirm: it came too late: the rules before are in force" in late.refusal(
-        7, f"{site.end.dev}: the last load was not confirmed in time: the rules before it are in force"
-    )
-    assert state(site.end).word == Word(1, 1)
+    assert "cannot confirm: it came too late: the rules before are in force" in late.refusal(7)
     assert site.verdicts() == {A}
     assert site.console("load", new).code == 0
     assert not site.status().fell_back
     assert site.verdicts() == {B}
+
+
+def test_a_late_confirm_is_refused_and_tells_of_the_fallback(site: Site) -> None:
+    assert site.console("load", site.write(dropping(A), "old.yaml")).code == 0
+    assert site.console("load", site.write(dropping(B), "new.yaml"), "--confirm", 1).code == 0
+    site.await_fallback({A})
+    told = f"{site.end.dev}: the last load was not confirmed in time: the rules before it are in force"
+    assert "cannot confirm: it came too late" in site.console("confirm").refusal(7, told)
+    assert state(site.end).word == Word(1, 1)
 
 
 def test_a_pending_confirmation_is_shown_with_the_command_that_gives_it(site: Site) -> None:

@@ -10,11 +10,12 @@ import time
 
 from xdpguard.abi import abi
 from xdpguard.classify.compile import Tables, build
-from xdpguard.errors import KernelError
+from xdpguard.errors import KernelError, PrivilegeError
 from xdpguard.generation import manifest, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import Totals
-from xdpguard.kernel import counters
+from xdpguard.kernel import counters, lock
+from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import SLOTS, MapSet, Size, Word, size_class
 from xdpguard.rules.model import Action, Hook, RuleSet
 
@@ -112,6 +113,20 @@ def normalise(found: MapSet) -> Word:
         word = Word(word.previous, word.previous)
         found.word = word
     return word
+
+
+def settle(found: MapSet, where: Link) -> None:
+    """Normalise on behalf of a command that only looks: an expired deadline costs every packet a clock read.
+
+    Leaves it to the next one while another command is at work.
+    """
+    if not expired(found.word):
+        return
+    try:
+        with lock.held([where], "xdpguard", wait=0):
+            normalise(found)
+    except (KernelError, PrivilegeError):
+        return
 
 
 # ---- totals -----------------------------------------------------------------------------------------------

@@ -62,6 +62,7 @@ def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
     current = found.current
     if current is None or not current.current_abi:
         return _unreadable(found, netns_name)
+    slots.settle(current, found.link)
     word = current.word
     fell_back = slots.expired(word) or bool(current.get("flags") & _FELL_BACK)
     active = _in_force(current)

@@ -57,6 +57,7 @@ def _one(interface: str, netns_name: str | None) -> InterfaceCounts | None:
 
 
 def _counts(found: Found, current: MapSet, netns_name: str | None) -> InterfaceCounts:
+    slots.settle(current, found.link)
     word = current.word
     active = word.previous if slots.expired(word) else word.active
     names = slots.describe(current, active)
