@@ -1,0 +1,90 @@
+"""Corners of load and unload: circles, modes that stay, what dead namespaces and killed unloads leave."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from lab import Lab, inside
+from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, made, state
+
+from xdpguard.errors import NotLoadedError, PreflightError
+from xdpguard.kernel import bpf, link, netns, pins, xdp
+from xdpguard.kernel.discover import examined
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+A, B, C, D = TOGGLED
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    yield from made(lab, tmp_path, monkeypatch)
+
+
+def away(device: str, hook: str) -> str:
+    rule = f"{{name: away, proto: udp, dport: 9, action: {{redirect: {{interface: {device}}}}}}}"
+    return f"version: 1\n{hook}:\n  - {rule}\n"
+
+
+def device_map(site: Site) -> list[bytes]:
+    def keys() -> list[bytes]:
+        with examined(link.find(site.end.dev)) as found:
+            assert found.current is not None
+            return bpf.map_keys(found.current.fds["targets"], 4)
+
+    return inside(site.end.name, keys)
+
+
+def test_egress_must_not_redirect_to_its_own_interface(site: Site) -> None:
+    with pytest.raises(PreflightError, match="to itself would run in circles; nothing changed"):
+        site.load(away(site.end.dev, "egress"))
+    assert state(site.end) == CLEAN
+
+
+def test_a_target_leaves_the_device_map_with_the_last_rules_that_name_it(site: Site, lab: Lab) -> None:
+    target = lab.veth(client=site.end.name, ipv6=False).client
+    site.load(away(target.dev, "ingress"), mode="generic")
+    assert device_map(site) == [target.ifindex.to_bytes(4, "little")]
+    for port in (A, B, C):  # until no slot holds the redirect any more
+        site.load(dropping(port))
+    assert device_map(site) == []
+
+
+def test_the_mode_stays_when_someone_took_our_program_off(site: Site) -> None:
+    site.load(dropping(A), mode="generic")
+
+    def take_off() -> None:
+        (attached,) = xdp.attached(site.end.ifindex)
+        fd = bpf.prog_by_id(attached.program)
+        xdp.detach(site.end.ifindex, fd, attached.mode)
+        os.close(fd)
+
+    inside(site.end.name, take_off)
+    site.load(dropping(B))
+    assert site.status().mode == "generic"
+
+
+def test_the_next_load_anywhere_unpins_what_a_deleted_namespace_left(site: Site, lab: Lab) -> None:
+    gone = Site.of(lab.veth(ipv6=False), site.folder)
+    gone.load(dropping(A))
+    inode = (netns.FOLDER / gone.end.name).stat().st_ino
+    (place,) = [one for one in pins.places() if one.inode == inode]
+    subprocess.run(["ip", "netns", "delete", gone.end.name], check=True)
+    site.load(dropping(A))
+    assert not place.folder.exists()
+    subprocess.run(["ip", "netns", "add", gone.end.name], check=True)  # the lab removes what it made
+
+
+def test_an_unload_that_died_among_the_pins_is_finished_by_the_next_one(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.load(dropping(A))
+    with monkeypatch.context() as patch:
+        patch.setattr(pins, "remove", lambda place: None)
+        site.unload()
+    with pytest.raises(NotLoadedError, match="not loaded there; nothing changed"):
+        site.unload()
+    await_state(site.end, lambda found: found == CLEAN)
