@@ -24,7 +24,7 @@ from xdpguard import abi
 from xdpguard.classify.compile import build
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, maps, testrun
+from xdpguard.kernel import bpf, counters, maps, testrun
 from xdpguard.rules.model import Interval, RuleSet
 from xdpguard.rules.parse import load_file
 
@@ -32,11 +32,13 @@ RULES = (10, 1_000, 10_000, 20_000)
 FLOWS = (1, 256, 65_536)
 ROUNDS, REPEAT = 5, 300_000
 _ABORTED = 0  # XDP_ABORTED
+_REASONS, _DEFAULT = (abi.abi().numbers[f"XG_COUNT_{name}"] for name in ("REASONS", "DEFAULT"))
 NAMESPACE, INTERFACE = "xgbench", "xgb0"
 FRAME = bytes.fromhex(
     "020000000002" "020000000001" "0800"
-    "45000028000100004006000000000000" "00000000" "00000000" "00000000" "00000000" "50100000" "00000000"
+    "45000028000100004006000000000000" "00000000" "00000000" "00140000" "00000000" "50100000" "00000000"
 )  # fmt: skip
+"""The bytes behind the ports are a whole TCP header and, read as UDP, a true length."""
 
 
 class Driver:
@@ -103,6 +105,9 @@ def packet_cost(driver: Driver, ruleset: RuleSet) -> list[str]:
         pairs = [(driver.run(driver.empty), driver.run(loaded.ingress.fd)) for _ in range(ROUNDS)]
         floor = statistics.median(pair[0] for pair in pairs)
         cells.append(f"+{statistics.median(pair[1] for pair in pairs) - floor:.0f} ({floor:.0f})")
+    counts = counters.read(found, 1, (len(ruleset.ingress.rules), 0))[0]
+    if any(packets for packets, _ in counts[_REASONS:_DEFAULT]):
+        raise RuntimeError("packets were decided without the rules: the frame is not what it should be")
     loaded.close()
     found.close()
     return cells
