@@ -1,77 +1,27 @@
-"""Each command with its verb replaced: what it passes on, what it prints, how it ends."""
+"""Each command with its verb replaced: what it passes on and what it prints."""
 
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from types import ModuleType
 from typing import Any
 
 import pytest
+from cli_fakes import Files, Install, Output, problem, ruleset
 from test_ui_samples import broken, later, snapshot, state
 
 from xdpguard.cli.main import main
 from xdpguard.errors import (
-    ForeignError,
-    Interrupted,
-    KernelError,
-    NotLoadedError,
-    PreflightError,
     PrivilegeError,
     Problem,
     RulesError,
-    XdpguardError,
 )
 from xdpguard.guard.model import InterfaceStatus
-from xdpguard.rules.model import Action, Hook, Match, Rule, RuleSet
+from xdpguard.rules.model import RuleSet
 from xdpguard.stats.model import Snapshot
-from xdpguard.ui.streams import OutputClosed
 
-Install = Callable[..., None]
-Output = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Install:
-    """``install("guard.load", load=function)`` puts a module in the place of xdpguard.guard.load."""
-
-    def put(name: str, **functions: Any) -> None:
-        module = ModuleType(f"xdpguard.{name}")
-        for key, function in functions.items():
-            setattr(module, key, function)
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-
-    return put
-
-
-def ruleset(file: str, rules: int = 2, notes: tuple[str, ...] = ()) -> RuleSet:
-    rule = Rule("r", Action.DROP, Match(), None, "0" * 32, 1, 1)
-    return RuleSet(file, Hook(Action.PASS, (rule,) * rules), Hook(Action.PASS), notes=notes)
-
-
-def problem(file: str) -> RulesError:
-    return RulesError([Problem(file, 3, 7, "error", "port 70000: 0 to 65535 are allowed")])
-
-
-@pytest.fixture
-def parser(install: Install) -> dict[str, RuleSet | XdpguardError]:
-    """A parser of files by name, and a compiler that takes them all."""
-    files: dict[str, RuleSet | XdpguardError] = {"good": ruleset("good")}
-
-    def parse(path: str) -> RuleSet:
-        found = files[str(path)]
-        if isinstance(found, XdpguardError):
-            raise found
-        return found
-
-    install("rules.parse", load_file=parse)
-    install("classify.compile", build=lambda ruleset, serial=0, targets=None: None)
-    return files
-
-
-Files = dict[str, RuleSet | XdpguardError]
+pytestmark = pytest.mark.usefixtures("no_verb_is_real")
 
 
 # ---- check
@@ -275,96 +225,3 @@ def test_a_watch_in_a_pipe_is_json_lines_until_ctrl_c(
         "2023-11-14T22:13:22.000Z",
     ]
     assert waits == [2.0, 2.0]
-
-
-# ---- how a command ends
-
-
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (PrivilegeError("not root"), 3),
-        (NotLoadedError("eth0: not loaded"), 4),
-        (ForeignError("eth0: program 7 is not ours"), 5),
-        (PreflightError("r.yaml:3: would drop your SSH session"), 6),
-        (KernelError("eth0: E2BIG"), 7),
-        (Interrupted("interrupted: nothing was changed"), 130),
-    ],
-)
-def test_an_expected_error_is_one_line_and_its_own_exit_code(
-    error: XdpguardError, code: int, install: Install, capsys: Output
-) -> None:
-    install("guard.verbs", unload=_raising(error))
-    assert main(["unload", "-i", "eth0"]) == code
-    assert capsys.readouterr() == ("", f"xdpguard: error: {error}\n")
-
-
-@pytest.mark.parametrize(
-    ("error", "text"),
-    [
-        (
-            OSError(5, "Input/output error"),
-            "unexpected OSError: [Errno 5] Input/output error: `xdpguard status`",
-        ),
-        (MemoryError(), "unexpected MemoryError: `xdpguard status`"),
-        (BrokenPipeError(32, "Broken pipe"), "unexpected BrokenPipeError"),  # not ours: a netlink socket's
-    ],
-)
-def test_an_unexpected_error_of_the_machine_is_one_line_and_7(
-    error: Exception, text: str, install: Install, capsys: Output
-) -> None:
-    install("guard.verbs", unload=_raising(error))
-    assert main(["unload", "-i", "eth0"]) == 7
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith(f"xdpguard: error: {text}")
-    assert err.count("\n") == 1
-
-
-def test_debug_shows_the_traceback_and_keeps_the_exit_code(install: Install, capsys: Output) -> None:
-    for error, code in ((OSError(5, "x"), 7), (NotLoadedError("x"), 4)):
-        install("guard.verbs", unload=_raising(error))
-        assert main(["--debug", "unload", "-i", "eth0"]) == code
-        assert capsys.readouterr().err.startswith("Traceback (most recent call last):\n")
-
-
-def test_a_bug_shows_its_traceback_and_never_looks_like_a_refused_rule_file(
-    install: Install, capsys: Output
-) -> None:
-    install("guard.verbs", unload=_raising(ValueError("bug")))
-    assert main(["unload", "-i", "eth0"]) == 7
-    err = capsys.readouterr().err
-    assert err.startswith("Traceback (most recent call last):\n")
-    assert "xdpguard: error: unexpected ValueError: bug" in err
-
-
-def test_ctrl_c_ends_a_command_with_130(install: Install, capsys: Output) -> None:
-    install("guard.verbs", unload=_raising(KeyboardInterrupt()))
-    assert main(["unload", "-i", "eth0"]) == 130
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("xdpguard: interrupted: ")
-    assert err.count("\n") == 1
-
-
-def test_a_reader_that_is_gone_ends_a_command_quietly(
-    install: Install, capsys: Output, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    install("stats.read", snapshot=lambda interface, netns: snapshot())
-    monkeypatch.setattr("xdpguard.cli.commands.emit", _raising(OutputClosed()))
-    assert main(["stats"]) == 0
-    assert capsys.readouterr() == ("", "")
-
-
-def _raising(error: BaseException) -> Callable[..., None]:
-    def fail(*arguments: Any, **options: Any) -> None:
-        raise error
-
-    return fail
-
-
-@pytest.fixture(autouse=True)
-def _no_verb_is_real(install: Install) -> None:
-    """A test that forgets to replace a verb must fail here, never touch the machine."""
-    for name in ("guard.load", "guard.verbs", "guard.status", "stats.read"):
-        install(name)

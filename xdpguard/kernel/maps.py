@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import resource
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
@@ -222,13 +223,18 @@ def _create(size: Size, fields: dict[str, int]) -> MapSet:
             }
         )
     }
-    fds["blobs"] = _outer("blob", size.blob_bytes, 1)
-    fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
     most = _NUMBERS["XG_MAX_TARGETS"] * _NUMBERS["XG_HOOKS"] * SLOTS
-    fds["targets"] = bpf.map_create(bpf.MAP_DEVMAP_HASH, 4, 4, most, name=f"{_PREFIX}targets")
-    fds["totals"] = bpf.map_create(
-        bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"
-    )
+    try:
+        fds["blobs"] = _outer("blob", size.blob_bytes, 1)
+        fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
+        fds["targets"] = bpf.map_create(bpf.MAP_DEVMAP_HASH, 4, 4, most, name=f"{_PREFIX}targets")
+        fds["totals"] = bpf.map_create(
+            bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"
+        )
+    except OSError:
+        for fd in fds.values():
+            os.close(fd)
+        raise
     return MapSet(fds)
 
 
@@ -244,16 +250,16 @@ def _control_map(fields: dict[str, int]) -> int:
 
 def _outer(name: str, value_bytes: int, entries: int) -> int:
     """A map of SLOTS arrays, all made here once and with one shape: inlined lookups check the template's."""
-    inner = [
-        bpf.map_create(
-            bpf.MAP_ARRAY, 4, value_bytes, entries, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}{name}{slot}"
-        )
-        for slot in range(SLOTS)
-    ]
-    outer = bpf.map_create(bpf.MAP_ARRAY_OF_MAPS, 4, 4, SLOTS, inner=inner[0], name=f"{_PREFIX}{name}s")
-    for slot, fd in enumerate(inner):
-        bpf.map_update(outer, slot.to_bytes(4, "little"), fd.to_bytes(4, "little"))
-        os.close(fd)
+    with ExitStack() as inner:  # the outer map keeps them
+        fds: list[int] = []
+        for slot in range(SLOTS):
+            label = f"{_PREFIX}{name}{slot}"
+            fd = bpf.map_create(bpf.MAP_ARRAY, 4, value_bytes, entries, flags=bpf.F_MMAPABLE, name=label)
+            inner.callback(os.close, fd)
+            fds.append(fd)
+        outer = bpf.map_create(bpf.MAP_ARRAY_OF_MAPS, 4, 4, SLOTS, inner=fds[0], name=f"{_PREFIX}{name}s")
+        for slot, fd in enumerate(fds):
+            bpf.map_update(outer, slot.to_bytes(4, "little"), fd.to_bytes(4, "little"))
     return outer
 
 
