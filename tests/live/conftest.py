@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import lab as network
 import pytest
 from lab import Lab, Veth
+from test_lifecycle_support import Site, made
 
 from xdpguard.kernel import bpf
 
@@ -46,6 +48,12 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
 def veth(lab: Lab, request: pytest.FixtureRequest) -> Veth:
     """Two namespaces joined by a veth pair. A parameter holds keywords of Lab.veth, like {"ipv6": False}."""
     return lab.veth(**getattr(request, "param", {}))
+
+
+@pytest.fixture
+def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    """One interface to load rules on, its peer, and a folder for rule files."""
+    yield from made(lab, tmp_path, monkeypatch)
 
 
 @pytest.fixture

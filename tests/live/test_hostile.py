@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import lab as network
@@ -17,7 +17,6 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    made,
     patched,
     run,
     state,
@@ -30,11 +29,6 @@ from xdpguard.kernel import bpf, link, maps, pins, tc, xdp
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
 Program = Callable[..., int]
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 def ingress(*rules: str) -> str:

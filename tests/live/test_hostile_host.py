@@ -6,12 +6,11 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import lab as network
 import pytest
-from lab import Lab, inside
+from lab import inside
 from test_lifecycle_support import (
     CLEAN,
     CONSOLE,
@@ -20,7 +19,6 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    made,
     patched,
     run,
     state,
@@ -34,11 +32,6 @@ from xdpguard.kernel import link, lock
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 # --- the bpf file system ------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import lab as network
@@ -16,7 +15,6 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    made,
     run,
     state,
 )
@@ -26,11 +24,6 @@ from xdpguard.kernel.maps import Word
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 # --- one interface ----------------------------------------------------------------------------------------

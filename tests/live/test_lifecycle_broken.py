@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from lab import Lab
 from test_lifecycle_forks import Forks, Step, chosen
 from test_lifecycle_support import (
     CLEAN,
@@ -19,7 +17,6 @@ from test_lifecycle_support import (
     State,
     await_state,
     dropping,
-    made,
     state,
 )
 
@@ -38,11 +35,6 @@ def forks() -> Iterator[Forks]:
     started = Forks()
     yield started
     started.close()
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 def settled(site: Site, expected: State) -> None:

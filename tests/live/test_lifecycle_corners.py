@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from lab import Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, made, state
+from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, state
 
 from xdpguard.errors import NotLoadedError, PreflightError
 from xdpguard.kernel import bpf, link, netns, pins, xdp
@@ -17,11 +15,6 @@ from xdpguard.kernel.discover import examined
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 def away(device: str, hook: str) -> str:

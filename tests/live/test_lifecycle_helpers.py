@@ -7,13 +7,12 @@ So in most tests the kernel is made to say nothing, as before Linux 6.3, and the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import lab as network
 import pytest
 from lab import End, Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, frame, made, state
+from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, frame, state
 
 from xdpguard.errors import PreflightError, UsageError
 from xdpguard.guard import targets
@@ -23,11 +22,6 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
 AWAY = "{{name: away, proto: udp, dport: 1003, action: {{redirect: {{interface: {}}}}}}}"
 Program = Callable[..., int]
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -15,7 +15,6 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    made,
     run,
     state,
 )
@@ -27,11 +26,6 @@ from xdpguard.rules.parse import parse
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -6,11 +6,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
-from lab import Lab
 from test_lifecycle_pump import Burst, Pump
 from test_lifecycle_support import (
     DROPPED,
@@ -20,7 +18,6 @@ from test_lifecycle_support import (
     UNNAMED,
     Site,
     dropping,
-    made,
     state,
 )
 
@@ -34,11 +31,6 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
 
 ALWAYS = {PASSED, UNNAMED}
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 def larger(port: int) -> str:

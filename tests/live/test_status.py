@@ -8,7 +8,7 @@ import json
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import lab as network
@@ -22,7 +22,6 @@ from test_lifecycle_support import (
     Site,
     await_state,
     dropping,
-    made,
     run,
     state,
 )
@@ -35,11 +34,6 @@ pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
 _PROG_ATTACH = 8  # BPF_PROG_ATTACH
 Program = Callable[..., int]
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 def detach_xdp(site: Site) -> None:

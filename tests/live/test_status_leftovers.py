@@ -4,18 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from lab import Lab, inside
+from lab import inside
 from test_lifecycle_support import (
     CLEAN,
     TOGGLED,
     Site,
     await_state,
     dropping,
-    made,
     state,
 )
 
@@ -29,11 +25,6 @@ from xdpguard.kernel.link import find
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
-
-
-@pytest.fixture
-def site(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    yield from made(lab, tmp_path, monkeypatch)
 
 
 # --- another version's maps ---------------------------------------------------------------------------------

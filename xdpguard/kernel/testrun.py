@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from xdpguard.kernel import bpf
 
 _PROG_TEST_RUN = 10
-F_LIVE_FRAMES = 1 << 1  # BPF_F_TEST_XDP_LIVE_FRAMES, Linux 5.18
 
 
 @dataclass(frozen=True, slots=True)
