@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 
@@ -9,7 +10,8 @@ import pytest
 from lab import Lab, inside
 from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, state
 
-from xdpguard.errors import NotLoadedError, PreflightError
+from xdpguard.errors import KernelError, NotLoadedError, PreflightError
+from xdpguard.guard import targets
 from xdpguard.kernel import bpf, link, netns, pins, xdp
 from xdpguard.kernel.discover import examined
 
@@ -69,6 +71,22 @@ def test_the_next_load_anywhere_unpins_what_a_deleted_namespace_left(site: Site,
     site.load(dropping(A))
     assert not place.folder.exists()
     subprocess.run(["ip", "netns", "add", gone.end.name], check=True)  # the lab removes what it made
+
+
+def test_a_clean_up_that_fails_says_that_the_new_rules_are_live(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.load(dropping(A))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(targets, "tidy", refuse)
+        with pytest.raises(KernelError, match="the new rules are live") as refused:
+            site.load(dropping(B))
+    assert "Input/output error" in str(refused.value)
+    assert site.verdicts() == {B}
 
 
 def test_an_unload_that_died_among_the_pins_is_finished_by_the_next_one(

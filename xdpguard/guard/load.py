@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from xdpguard.errors import Interrupted, NotLoadedError
+from xdpguard.errors import Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.guard.chosen import chosen
 from xdpguard.guard.interrupts import Noted
 from xdpguard.guard.repair import sweep
@@ -36,10 +36,13 @@ def _load(interfaces: list[str], request: Request) -> None:
         staged = _stage(looked, request, signals)
         for ready in staged:
             ready.commit()
-        for ready in staged:
-            ready.finish()
+        failures = [why for why in map(_finish, staged) if why]
         sweep(request.say)
         _report(staged)
+        if failures:
+            raise KernelError(
+                f"{'; '.join(failures)}: the new rules are live, and the next command cleans up behind them"
+            )
         if signals.pending:
             raise Interrupted("interrupted too late: the new rules are live")
 
@@ -58,6 +61,15 @@ def _stage(looked: list[Found], request: Request, signals: Noted) -> list[Staged
             ready.abandon()
         raise
     return staged
+
+
+def _finish(staged: Staged) -> str:
+    """Clean up behind one interface; what failed, or nothing: it must not keep the others from theirs."""
+    try:
+        staged.finish()
+    except (XdpguardError, OSError) as error:
+        return f"{staged.found.link.name}: {error}"
+    return ""
 
 
 def _report(staged: list[Staged]) -> None:
