@@ -105,6 +105,11 @@ def expired(word: Word) -> bool:
     return bool(word.deadline_ms) and boot_ms() >= word.deadline_ms
 
 
+def in_force(word: Word) -> int:
+    """The slot that decides."""
+    return word.previous if expired(word) else word.active
+
+
 def normalise(found: MapSet) -> Word:
     """If the deadline passed, make the fallback that the kernel side already took the plain state."""
     word = found.word

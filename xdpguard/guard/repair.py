@@ -40,8 +40,8 @@ def drop_left_over(found: Found, say: Say) -> None:
     """Unpin every set of this interface but the one in force."""
     keep = found.place(found.current).epoch if found.current is not None else None
     former = found.place(found.other).epoch if found.other is not None else None
-    for place in list(pins.places()):
-        if (place.inode, place.ifindex) != (found.identity.inode, found.link.ifindex) or place.epoch == keep:
+    for place in pins.of(found.identity.inode, found.link.ifindex):
+        if place.epoch == keep:
             continue
         pins.remove(place)
         if place.epoch != former:

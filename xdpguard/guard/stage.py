@@ -6,7 +6,6 @@ every packet gets the verdict it got before, and ``abandon`` leaves the host as 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -241,15 +240,7 @@ def _running(found: Found, judge: programs.Programs) -> bool:
     if found.xdp is None or found.filter is None or found.filter.program is None:
         return False
     pairs = ((found.xdp.program, judge.ingress), (found.filter.program, judge.egress))
-    return all(_tag(number) == bpf.prog_info(loaded.fd).tag for number, loaded in pairs)
-
-
-def _tag(program: int) -> str:
-    fd = bpf.prog_by_id(program)
-    try:
-        return bpf.prog_info(fd).tag
-    finally:
-        os.close(fd)
+    return all(bpf.prog_info_by_id(number).tag == bpf.prog_info(loaded.fd).tag for number, loaded in pairs)
 
 
 def _warn_offload(staged: Staged) -> None:

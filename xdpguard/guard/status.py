@@ -65,7 +65,7 @@ def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
     slots.settle(current, found.link)
     word = current.word
     fell_back = slots.expired(word) or bool(current.get("flags") & _FELL_BACK)
-    active = _in_force(current)
+    active = slots.in_force(word)
     previous = None if word.previous == active else word.previous
     pending = word.deadline_ms and not slots.expired(word)
     return InterfaceStatus(
@@ -103,12 +103,6 @@ def _unreadable(found: Found, netns_name: str | None) -> InterfaceStatus:
         table_bytes=0,
         problems=(problem,),
     )
-
-
-def _in_force(current: MapSet) -> int:
-    """The slot that decides."""
-    word = current.word
-    return word.previous if slots.expired(word) else word.active
 
 
 def _generation(current: MapSet, slot: int) -> Generation | None:
@@ -153,7 +147,7 @@ def _problems(found: Found, current: MapSet) -> Iterator[str]:
         yield "a replacement of programs was interrupted: load again"
     if pins.mounted() and found.place(current).epoch not in found.pinned:
         yield "the pins are lost (verdicts go on): any load, confirm or rollback makes them again"
-    names = slots.describe(current, _in_force(current))
+    names = slots.describe(current, slots.in_force(current.word))
     for target, ifindex in sorted(names.targets.items() if names is not None else ()):
         if link.by_index(ifindex) is None:
             yield f"the redirect target {target} (index {ifindex}) is gone: its packets are dropped"

@@ -14,7 +14,7 @@ from xdpguard.errors import ForeignError, KernelError, NotLoadedError, Preflight
 from xdpguard.generation import slots
 from xdpguard.guard import programs
 from xdpguard.kernel import bpf, features, link, netns, pins, xdp
-from xdpguard.kernel.discover import PASS_NAME
+from xdpguard.kernel.discover import is_helper
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import SLOTS, MapSet
 from xdpguard.rules.model import Action, Rule, RuleSet
@@ -131,16 +131,7 @@ def help_again(target: Link, say: Say) -> None:
 
 def helper_of(target: Link) -> int | None:
     """The id of our pass-only program on an interface, or None."""
-    for program in target.xdp:
-        try:
-            fd = bpf.prog_by_id(program.program)
-        except OSError:
-            continue
-        name = bpf.prog_info(fd).name
-        os.close(fd)
-        if name == PASS_NAME:
-            return program.program
-    return None
+    return next((one.program for one in target.xdp if is_helper(one.program)), None)
 
 
 def remove_helper(ifindex: int) -> None:

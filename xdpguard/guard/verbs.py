@@ -111,9 +111,8 @@ def _take_off(found: Found, say: Say) -> None:
     attach.remove(found)
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
-    for place in list(pins.places()):
-        if (place.inode, place.ifindex) == (found.identity.inode, found.link.ifindex):
-            pins.remove(place)
+    for place in pins.of(found.identity.inode, found.link.ifindex):
+        pins.remove(place)
     targets.release(used, say)
     if targets.users(found.link.ifindex):
         targets.help_again(found.link, say)

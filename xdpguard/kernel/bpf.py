@@ -258,6 +258,15 @@ def prog_info(fd: int) -> ProgramInfo:
     return ProgramInfo(kind, number, tag.hex(), name, tuple(ids[: min(count, len(ids))]))
 
 
+def prog_info_by_id(number: int) -> ProgramInfo:
+    """Of a loaded program. ENOENT: no such program."""
+    fd = prog_by_id(number)
+    try:
+        return prog_info(fd)
+    finally:
+        os.close(fd)
+
+
 @dataclass(frozen=True, slots=True)
 class MapInfo:
     kind: int

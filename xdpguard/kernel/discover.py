@@ -6,7 +6,6 @@ ours and detached by someone (``current`` with neither program), or left over.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -63,11 +62,10 @@ def examined(link: Link) -> Iterator[Found]:
     found = Found(link, netns.identity())
     try:
         _programs(found)
-        for place in pins.places():
-            if (place.inode, place.ifindex) == (found.identity.inode, link.ifindex):
-                opened = pins.open_set(place)
-                if opened is not None:
-                    found.pinned[place.epoch] = opened
+        for place in pins.of(found.identity.inode, link.ifindex):
+            opened = pins.open_set(place)
+            if opened is not None:
+                found.pinned[place.epoch] = opened
         _choose(found)
         yield found
     finally:
@@ -79,7 +77,7 @@ def _programs(found: Found) -> None:
         ours = maps.from_program(program.program)
         if ours is not None:
             found.xdp, found.xdp_set = program, ours
-        elif _name(program.program) == PASS_NAME:
+        elif is_helper(program.program):
             found.helper = program
         else:
             found.foreign_xdp += (program,)
@@ -94,15 +92,12 @@ def _programs(found: Found) -> None:
             found.earlier_filters += (entry,)
 
 
-def _name(program: int) -> str:
+def is_helper(program: int) -> bool:
+    """Is this our pass-only program? A program that is gone is not."""
     try:
-        fd = bpf.prog_by_id(program)
+        return bpf.prog_info_by_id(program).name == PASS_NAME
     except OSError:
-        return ""
-    try:
-        return bpf.prog_info(fd).name
-    finally:
-        os.close(fd)
+        return False
 
 
 def _choose(found: Found) -> None:

@@ -108,6 +108,11 @@ def places() -> Iterator[Place]:
             yield place
 
 
+def of(inode: int, ifindex: int) -> list[Place]:
+    """Every pinned set of one interface."""
+    return [place for place in places() if (place.inode, place.ifindex) == (inode, ifindex)]
+
+
 def remove(place: Place) -> None:
     """Unpin a set. What is already gone is fine."""
     for name in maps.NAMES:

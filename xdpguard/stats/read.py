@@ -58,8 +58,7 @@ def _one(interface: str, netns_name: str | None) -> InterfaceCounts | None:
 
 def _counts(found: Found, current: MapSet, netns_name: str | None) -> InterfaceCounts:
     slots.settle(current, found.link)
-    word = current.word
-    active = word.previous if slots.expired(word) else word.active
+    active = slots.in_force(current.word)
     names = slots.describe(current, active)
     if names is None:
         raise ForeignError(f"{found.link.name}: the slot in force holds no generation: load again")
