@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from lab import End, inside
 
-from xdpguard.kernel import bpf, link, tc, xdp
+from xdpguard.kernel import link, objects, tc, xdp
 
 Load = Callable[..., int]
 """The fixture ``program``: loads a program and gives its fd."""
@@ -20,7 +20,7 @@ _EXPERIMENTAL = b"\x88\xb5"  # IEEE Std 802 local experimental EtherType 1: no s
 
 def id_of(fd: int) -> int:
     """The id of the program behind ``fd``."""
-    return bpf.prog_info(fd).id
+    return objects.prog_info(fd).id
 
 
 def xdp_of(end: End) -> list[link.XdpProgram]:

@@ -24,7 +24,7 @@ from test_lifecycle_support import (
 
 from xdpguard.cli import main
 from xdpguard.guard import attach, preflight, targets
-from xdpguard.kernel import bpf, link, maps, pins, tc, xdp
+from xdpguard.kernel import bpf, link, maps, objects, pins, tc, xdp
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
@@ -159,7 +159,7 @@ def test_a_device_that_refuses_native_mode_is_named(site: Site) -> None:
 
 SINGLE_BUFFER = """
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, compile, program
+from xdpguard.kernel import bpf, compile, objects, program
 def load(bound, numbers, statistics):
     return program.load(compile.INGRESS, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
 programs._load_ingress = load
@@ -189,7 +189,7 @@ def test_another_xdp_program_is_named_and_left_alone(site: Site, program: Progra
     before = state(site.end)
     for arguments in ((), ("--force",), ("--mode", "generic"), ("--mode", "native")):
         line = site.console("load", site.write(dropping(A)), *arguments).refusal(5)
-        assert f"another XDP program (id {bpf.prog_info(fd).id}, {mode})" in line
+        assert f"another XDP program (id {objects.prog_info(fd).id}, {mode})" in line
         assert line.endswith("nothing changed")
         assert state(site.end) == before
     assert "is not loaded there" in site.console("unload").refusal(4)
@@ -201,7 +201,7 @@ def test_another_tc_filter_in_our_place_or_before_ours_is_named_and_left_alone(
     site: Site, program: Program, priority: int, handle: str
 ) -> None:
     fd = program(bpf.PROG_SCHED_CLS)
-    number = bpf.prog_info(fd).id
+    number = objects.prog_info(fd).id
     with network.inside(site.end.name, pinned, fd) as path:
         network.run(site.end.name, *f"tc qdisc add dev {site.end.dev} clsact".split())
         where = f"dev {site.end.dev} egress prio {priority} handle {handle}"
@@ -220,7 +220,7 @@ class pinned:
         self._fd, self._path = fd, pins.BPFFS / f"{network.RUN}filter"
 
     def __enter__(self) -> Path:
-        bpf.obj_pin(self._fd, self._path)
+        objects.obj_pin(self._fd, self._path)
         return self._path
 
     def __exit__(self, *_: object) -> None:

@@ -12,7 +12,7 @@ from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, 
 
 from xdpguard.errors import KernelError, NotLoadedError, PreflightError
 from xdpguard.guard import targets
-from xdpguard.kernel import bpf, link, netns, pins, xdp
+from xdpguard.kernel import bpf, link, netns, objects, pins, xdp
 from xdpguard.kernel.discover import examined
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -53,7 +53,7 @@ def test_the_mode_stays_when_someone_took_our_program_off(site: Site) -> None:
 
     def take_off() -> None:
         (attached,) = xdp.attached(site.end.ifindex)
-        fd = bpf.prog_by_id(attached.program)
+        fd = objects.prog_by_id(attached.program)
         xdp.detach(site.end.ifindex, fd, attached.mode)
         os.close(fd)
 

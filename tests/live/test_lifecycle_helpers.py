@@ -16,7 +16,7 @@ from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, 
 
 from xdpguard.errors import PreflightError, UsageError
 from xdpguard.guard import targets
-from xdpguard.kernel import bpf, features, link, xdp
+from xdpguard.kernel import bpf, features, link, objects, xdp
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
@@ -137,7 +137,7 @@ def test_a_target_with_a_program_of_its_own_gets_no_helper(
     site.unload()
     found = inside(end.name, link.by_index, end.ifindex)
     assert found is not None
-    assert [one.program for one in found.xdp] == [bpf.prog_info(fd).id]
+    assert [one.program for one in found.xdp] == [objects.prog_info(fd).id]
 
 
 @pytest.mark.usefixtures("old_kernel")

@@ -28,7 +28,7 @@ from xdpguard.guard import preflight, status, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.model import InterfaceStatus
 from xdpguard.guard.programs import Programs
-from xdpguard.kernel import bpf, link, maps, netns, tc
+from xdpguard.kernel import bpf, link, maps, netns, objects, tc
 from xdpguard.kernel.program import Loaded
 from xdpguard.rules.parse import parse
 from xdpguard.stats.model import InterfaceCounts
@@ -106,10 +106,10 @@ def _controls(cookie: int, ifindex: int) -> dict[int, maps.Word]:
     found = {}
     for number in map_ids():
         try:
-            fd = bpf.map_by_id(number)
+            fd = objects.map_by_id(number)
         except FileNotFoundError:
             continue
-        if bpf.map_info(fd).name == "xg_control":
+        if objects.map_info(fd).name == "xg_control":
             page = maps.Control(fd)
             if (page.get("netns_cookie"), page.get("ifindex")) == (cookie, ifindex):
                 found[number] = page.word

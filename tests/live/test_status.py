@@ -27,7 +27,7 @@ from test_lifecycle_support import (
 )
 
 from xdpguard.errors import ForeignError
-from xdpguard.kernel import bpf, tc, xdp
+from xdpguard.kernel import bpf, objects, tc, xdp
 from xdpguard.stats.model import Count
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -38,7 +38,7 @@ Program = Callable[..., int]
 
 def detach_xdp(site: Site) -> None:
     (attached,) = state(site.end).xdp
-    fd = bpf.prog_by_id(attached.program)
+    fd = objects.prog_by_id(attached.program)
     inside(site.end.name, xdp.detach, site.end.ifindex, fd, attached.mode)
     os.close(fd)
 
@@ -129,7 +129,7 @@ def test_programs_without_pins_are_unloaded(site: Site) -> None:
 def test_another_xdp_program_in_our_place_is_told_and_left_alone(site: Site, program: Program) -> None:
     site.load(dropping(A))
     other = program(bpf.PROG_XDP)
-    number = bpf.prog_info(other).id
+    number = objects.prog_info(other).id
     detach_xdp(site)
     attach_xdp(site, other)
     assert site.status().problems == (
@@ -147,7 +147,7 @@ def test_another_xdp_program_in_our_place_is_told_and_left_alone(site: Site, pro
 def test_another_tc_filter_in_our_place_is_told_and_left_alone(site: Site, program: Program) -> None:
     site.load(dropping(A))
     other = program(bpf.PROG_SCHED_CLS)
-    number = bpf.prog_info(other).id
+    number = objects.prog_info(other).id
     delete_filter(site)
     inside(site.end.name, tc.add, site.end.ifindex, other, "other")
     assert site.status().problems == (
@@ -175,7 +175,7 @@ def test_a_filter_in_front_of_ours_is_told(site: Site) -> None:
 
 def test_a_tcx_program_in_front_of_ours_is_told(site: Site, program: Program) -> None:
     other = program(bpf.PROG_SCHED_CLS, -1)
-    number = bpf.prog_info(other).id
+    number = objects.prog_info(other).id
     site.load(dropping(A))
     try:
         inside(site.end.name, attach_tcx, site.end.ifindex, other)
@@ -189,14 +189,14 @@ def test_a_tcx_program_in_front_of_ours_is_told(site: Site, program: Program) ->
 
 def attach_tcx(ifindex: int, fd: int) -> None:
     attributes = bytearray(32)
-    struct.pack_into("=III", attributes, 0, ifindex, fd, bpf.TCX_EGRESS)
+    struct.pack_into("=III", attributes, 0, ifindex, fd, objects.TCX_EGRESS)
     bpf.call(_PROG_ATTACH, attributes)
 
 
 def test_our_program_put_back_in_another_mode_is_told(site: Site) -> None:
     site.load(dropping(A))
     (attached,) = state(site.end).xdp
-    fd = bpf.prog_by_id(attached.program)
+    fd = objects.prog_by_id(attached.program)
     detach_xdp(site)
     inside(site.end.name, xdp.attach, site.end.ifindex, fd, "generic")
     os.close(fd)

@@ -19,7 +19,7 @@ from xdpguard.abi import abi
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard import attach
-from xdpguard.kernel import bpf, maps, pins
+from xdpguard.kernel import maps, objects, pins
 from xdpguard.kernel.discover import examined
 from xdpguard.kernel.link import find
 
@@ -33,7 +33,7 @@ A, B, C, D = TOGGLED
 def control(site: Site) -> maps.Control:
     """The control page of what is loaded, to write into."""
     (number,) = state(site.end).sets
-    return maps.Control(bpf.map_by_id(number))
+    return maps.Control(objects.map_by_id(number))
 
 
 def make_older(site: Site) -> None:

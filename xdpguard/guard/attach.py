@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, KernelError
 from xdpguard.guard.programs import Programs
-from xdpguard.kernel import bpf, tc, xdp
+from xdpguard.kernel import objects, tc, xdp
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import MapSet
@@ -65,7 +65,7 @@ def put(found: Found, target: MapSet, loaded: Programs, mode: str, steps: Steps,
     target.put("xdp_program", loaded.ingress.id)
     if found.filter is not None and found.filter.program is not None:
         # Held, because nothing else keeps the former program alive once it is replaced.
-        former = bpf.prog_by_id(found.filter.program)
+        former = objects.prog_by_id(found.filter.program)
         steps.keep.callback(os.close, former)
         tc.replace(ifindex, loaded.egress.fd, FILTER_NAME, found.filter.program)
         steps.undo.callback(tc.replace, ifindex, former, FILTER_NAME, loaded.egress.id)
@@ -82,7 +82,7 @@ def _put_xdp(found: Found, fd: int, mode: str, steps: Steps, say: Say) -> str:
         used = _attach_xdp(found.link, fd, mode, say)
         steps.undo.callback(xdp.detach, ifindex, fd, used)
         return used
-    expected = bpf.prog_by_id(former.program)
+    expected = objects.prog_by_id(former.program)
     steps.keep.callback(os.close, expected)
     xdp.replace(ifindex, fd, expected, former.mode)
     steps.undo.callback(xdp.replace, ifindex, expected, fd, former.mode)
@@ -119,7 +119,7 @@ def remove(found: Found) -> None:
     """Take our programs off; clsact only if we added it and it is empty."""
     ifindex = found.link.ifindex
     if found.xdp is not None:
-        fd = bpf.prog_by_id(found.xdp.program)
+        fd = objects.prog_by_id(found.xdp.program)
         try:
             xdp.detach(ifindex, fd, found.xdp.mode)
         finally:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError
-from xdpguard.kernel import bpf, compile, program
+from xdpguard.kernel import bpf, compile, objects, program
 from xdpguard.kernel.maps import MapSet
 from xdpguard.kernel.program import Loaded
 
@@ -58,7 +58,7 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
     for loaded in (ingress, egress):
         # No instruction of both uses these; bound, they live, and are found again, with either program.
         for name in ("targets", "totals"):
-            bpf.prog_bind_map(loaded.fd, found.fds[name])
+            objects.prog_bind_map(loaded.fd, found.fds[name])
     return Programs(ingress, egress, frags)
 
 

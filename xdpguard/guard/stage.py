@@ -16,7 +16,7 @@ from xdpguard.errors import KernelError, NotLoadedError, UsageError, XdpguardErr
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import attach, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained
-from xdpguard.kernel import bpf, features, link, maps, pins
+from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Size, Word
 from xdpguard.rules.model import RuleSet
@@ -240,7 +240,9 @@ def _running(found: Found, judge: programs.Programs) -> bool:
     if found.xdp is None or found.filter is None or found.filter.program is None:
         return False
     pairs = ((found.xdp.program, judge.ingress), (found.filter.program, judge.egress))
-    return all(bpf.prog_info_by_id(number).tag == bpf.prog_info(loaded.fd).tag for number, loaded in pairs)
+    return all(
+        objects.prog_info_by_id(number).tag == objects.prog_info(loaded.fd).tag for number, loaded in pairs
+    )
 
 
 def _warn_offload(staged: Staged) -> None:

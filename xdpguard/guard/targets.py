@@ -13,7 +13,7 @@ from xdpguard.classify.compile import Target
 from xdpguard.errors import ForeignError, KernelError, NotLoadedError, PreflightError
 from xdpguard.generation import slots
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, features, link, netns, pins, xdp
+from xdpguard.kernel import bpf, features, link, netns, objects, pins, xdp
 from xdpguard.kernel.discover import is_helper
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import SLOTS, MapSet
@@ -140,7 +140,7 @@ def remove_helper(ifindex: int) -> None:
     program = helper_of(target) if target is not None else None
     if target is None or program is None:
         return
-    fd = bpf.prog_by_id(program)
+    fd = objects.prog_by_id(program)
     try:
         xdp.detach(ifindex, fd, "native")
     except (ForeignError, NotLoadedError):

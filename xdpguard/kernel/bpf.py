@@ -1,4 +1,4 @@
-"""The bpf(2) system call: one plain function per command that xdpguard uses.
+"""The bpf(2) system call, and its commands that make maps and programs and read and write maps.
 
 Owns the layout of ``union bpf_attr`` (uapi/linux/bpf.h) and nothing else: no paths, no policy, no printing.
 Every function raises ``OSError`` with the kernel's errno; the callers turn it into a sentence. Attributes are
@@ -12,6 +12,7 @@ import errno
 import mmap
 import os
 import platform
+import resource
 import struct
 from dataclasses import dataclass
 from functools import cache
@@ -20,14 +21,11 @@ from pathlib import Path
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "s390x": 351, "ppc64le": 361}
 
 _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 4
-_PROG_LOAD, _OBJ_PIN, _OBJ_GET = 5, 6, 7
-_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 13, 14, 15, 16, 35
+_PROG_LOAD = 5
 
 # enum bpf_map_type and bpf_prog_type
 MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_DEVMAP_HASH = 2, 12, 25
 PROG_SCHED_CLS, PROG_XDP = 3, 6
-
-TCX_EGRESS = 47  # enum bpf_attach_type, Linux 6.6
 
 F_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 F_XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS, Linux 5.18
@@ -61,6 +59,18 @@ def call(command: int, attributes: bytearray) -> int:
             raise OSError(code, os.strerror(code))
 
 
+@cache
+def _raise_memlock() -> None:
+    """Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, and the refusal is EPERM.
+
+    Where the limit cannot be raised, the refusal comes with the map or program.
+    """
+    try:
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    except (ValueError, OSError):
+        return
+
+
 def map_create(
     kind: int,
     key_bytes: int,
@@ -72,6 +82,7 @@ def map_create(
     name: str = "",
 ) -> int:
     """Create a map; return its fd. ``inner`` is the template's fd of a map of maps."""
+    _raise_memlock()
     attributes = bytearray(72)
     struct.pack_into(
         "=IIIIIII16s", attributes, 0,
@@ -149,6 +160,7 @@ def prog_load(kind: int, code: bytes, name: str, *, flags: int = 0, log_level: i
 
     ``log_level`` 4 gives only the statistics ("processed N insns").
     """
+    _raise_memlock()
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
 
@@ -172,117 +184,6 @@ def prog_load(kind: int, code: bytes, name: str, *, flags: int = 0, log_level: i
         if refused.errno in (errno.EPERM, errno.ENOMEM):
             raise
         return LoadedProgram(*attempt(1))  # raises again, with the log
-
-
-def obj_pin(fd: int, path: Path) -> None:
-    text = ctypes.create_string_buffer(os.fsencode(path))
-    attributes = bytearray(24)
-    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), fd, 0)
-    call(_OBJ_PIN, attributes)
-
-
-def obj_get(path: Path) -> int:
-    """A new fd of a pinned map or program."""
-    text = ctypes.create_string_buffer(os.fsencode(path))
-    attributes = bytearray(24)
-    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, 0)
-    return call(_OBJ_GET, attributes)
-
-
-def _by_id(command: int, number: int) -> int:
-    attributes = bytearray(16)
-    struct.pack_into("=III", attributes, 0, number, 0, 0)
-    return call(command, attributes)
-
-
-def prog_by_id(number: int) -> int:
-    """A new fd of the program with this id. ENOENT: no such program."""
-    return _by_id(_PROG_BY_ID, number)
-
-
-def map_by_id(number: int) -> int:
-    return _by_id(_MAP_BY_ID, number)
-
-
-def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
-    """Ids of the programs attached to an interface in this way; none where the kernel does not know it."""
-    ids = (ctypes.c_uint32 * 64)()
-    attributes = bytearray(64)
-    struct.pack_into("=IIIIQI", attributes, 0, ifindex, attach_type, 0, 0, ctypes.addressof(ids), len(ids))
-    try:
-        call(_PROG_QUERY, attributes)
-    except OSError as error:
-        if error.errno in (errno.EINVAL, errno.ENOENT):
-            return ()
-        raise
-    (count,) = struct.unpack_from("=I", attributes, 24)
-    return tuple(ids[:count])
-
-
-def prog_bind_map(program: int, table: int) -> None:
-    """Tie a map's lifetime to a program that does not itself use it (Linux 5.10)."""
-    attributes = bytearray(16)
-    struct.pack_into("=III", attributes, 0, program, table, 0)
-    call(_PROG_BIND_MAP, attributes)
-
-
-def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
-    info = bytearray(size)
-    info[: len(template)] = template
-    anchor = (ctypes.c_char * size).from_buffer(info)
-    attributes = bytearray(16)
-    struct.pack_into("=IIQ", attributes, 0, fd, size, ctypes.addressof(anchor))
-    call(_INFO_BY_FD, attributes)
-    del anchor
-    return info
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramInfo:
-    kind: int
-    id: int
-    tag: str
-    name: str
-    map_ids: tuple[int, ...]
-
-
-def prog_info(fd: int) -> ProgramInfo:
-    ids = (ctypes.c_uint32 * 64)()
-    template = bytearray(64)
-    struct.pack_into("=I", template, 52, len(ids))
-    struct.pack_into("=Q", template, 56, ctypes.addressof(ids))
-    info = _info(fd, 128, bytes(template))
-    kind, number, tag = struct.unpack_from("=II8s", info, 0)
-    (count,) = struct.unpack_from("=I", info, 52)
-    name = bytes(info[64:80]).split(b"\0")[0].decode(errors="replace")
-    return ProgramInfo(kind, number, tag.hex(), name, tuple(ids[: min(count, len(ids))]))
-
-
-def prog_info_by_id(number: int) -> ProgramInfo:
-    """Of a loaded program. ENOENT: no such program."""
-    fd = prog_by_id(number)
-    try:
-        return prog_info(fd)
-    finally:
-        os.close(fd)
-
-
-@dataclass(frozen=True, slots=True)
-class MapInfo:
-    kind: int
-    id: int
-    key_bytes: int
-    value_bytes: int
-    entries: int
-    flags: int
-    name: str
-
-
-def map_info(fd: int) -> MapInfo:
-    info = _info(fd, 80)
-    name = bytes(info[24:40]).split(b"\0")[0].decode(errors="replace")
-    kind, number, key_bytes, value_bytes, entries, flags = struct.unpack_from("=6I", info, 0)
-    return MapInfo(kind, number, key_bytes, value_bytes, entries, flags, name)
 
 
 @cache

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from xdpguard import abi
 from xdpguard.errors import KernelError
+from xdpguard.kernel import loops
 
 CACHE = Path("/var/cache/xdpguard")
 _DIGEST_BYTES = 16
@@ -47,13 +48,14 @@ def bytecode(source: Source) -> bytes:
 
 
 def _fingerprint(source: Source) -> str:
-    """Changes with any source file, the definitions or the compiler."""
+    """Changes with any source file, the definitions, the compiler or what is done to its output."""
     digest = hashlib.blake2s(digest_size=16)
     folder = abi.folder()
     for file in sorted([*folder.rglob("*.h"), *folder.rglob("*.c")]):
         digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     digest.update(repr((source.file, source.function, source.defines)).encode())
     digest.update((_bcc_folder() / "version.py").read_bytes())
+    digest.update(Path(loops.__file__).read_bytes())
     return digest.hexdigest()
 
 
@@ -78,7 +80,7 @@ def compile_source(source: Source) -> bytes:
     flags += [f"-D{name}" for name in source.defines]
     try:
         module = BPF(src_file=os.fsencode(folder / source.file), cflags=flags)
-        code: bytes = module.dump_func(source.function.encode())
+        code = loops.jump_back(module.dump_func(source.function.encode()))
         module.cleanup()
     except Exception as error:
         raise KernelError(f"compile bpf/{source.file}: {error}; nothing changed") from None

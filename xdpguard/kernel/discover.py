@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from xdpguard.kernel import bpf, maps, netns, pins, tc
+from xdpguard.kernel import maps, netns, objects, pins, tc
 from xdpguard.kernel.link import Link, XdpProgram
 from xdpguard.kernel.maps import MapSet
 
@@ -81,7 +81,7 @@ def _programs(found: Found) -> None:
             found.helper = program
         else:
             found.foreign_xdp += (program,)
-    found.tcx = bpf.prog_query(found.link.ifindex, bpf.TCX_EGRESS)
+    found.tcx = objects.prog_query(found.link.ifindex, objects.TCX_EGRESS)
     for entry in tc.attached(found.link.ifindex):
         ours = maps.from_program(entry.program) if entry.is_our_place() and entry.program else None
         if ours is not None:
@@ -95,7 +95,7 @@ def _programs(found: Found) -> None:
 def is_helper(program: int) -> bool:
     """Is this our pass-only program? A program that is gone is not."""
     try:
-        return bpf.prog_info_by_id(program).name == PASS_NAME
+        return objects.prog_info_by_id(program).name == PASS_NAME
     except OSError:
         return False
 

@@ -11,13 +11,12 @@ import ctypes
 import errno
 import mmap
 import os
-import resource
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, KernelError
-from xdpguard.kernel import bpf
+from xdpguard.kernel import bpf, objects
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
@@ -149,7 +148,7 @@ class MapSet(Control):
 
     def _inner(self, outer: str, slot: int) -> int:
         number = int.from_bytes(bpf.map_lookup(self.fds[outer], slot.to_bytes(4, "little"), 4), "little")
-        return bpf.map_by_id(number)
+        return objects.map_by_id(number)
 
     def blob(self, slot: int) -> mmap.mmap:
         fd = self._inner("blobs", slot)
@@ -196,7 +195,6 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
 
     OSError: the kernel's; KernelError: it takes no map that large.
     """
-    raise_memlock()
     try:
         return _create(size, fields)
     except OSError as error:
@@ -266,13 +264,13 @@ def _outer(name: str, value_bytes: int, entries: int) -> int:
 def from_program(number: int) -> MapSet | None:
     """The maps of a loaded program, by its id; None if it is not one of ours or is gone."""
     try:
-        program = bpf.prog_by_id(number)
+        program = objects.prog_by_id(number)
     except FileNotFoundError:
         return None
     found: dict[str, int] = {}
-    for map_id in bpf.prog_info(program).map_ids:
-        fd = bpf.map_by_id(map_id)
-        name = bpf.map_info(fd).name.removeprefix(_PREFIX)
+    for map_id in objects.prog_info(program).map_ids:
+        fd = objects.map_by_id(map_id)
+        name = objects.map_info(fd).name.removeprefix(_PREFIX)
         if name in NAMES and name not in found:
             found[name] = fd
         else:
@@ -286,14 +284,3 @@ def from_program(number: int) -> MapSet | None:
         return MapSet(found)
     except (ForeignError, OSError, ValueError):
         return None
-
-
-def raise_memlock() -> None:
-    """Before Linux 5.11 maps and programs count against RLIMIT_MEMLOCK, and the refusal is EPERM.
-
-    Where the limit cannot be raised, the refusal comes with the map or program.
-    """
-    try:
-        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-    except (ValueError, OSError):
-        return

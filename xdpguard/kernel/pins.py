@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdpguard.errors import ForeignError, KernelError, PrivilegeError
-from xdpguard.kernel import bpf, maps
+from xdpguard.kernel import maps, objects
 
 BPFFS = Path("/sys/fs/bpf")
 FOLDER = BPFFS / "xdpguard"
@@ -76,7 +76,7 @@ def pin(place: Place, found: maps.MapSet) -> None:
     for name in maps.NAMES:
         path = place.folder / name
         if not path.exists():
-            bpf.obj_pin(found.fds[name], path)
+            objects.obj_pin(found.fds[name], path)
             path.chmod(0o600)
 
 
@@ -85,7 +85,7 @@ def open_set(place: Place) -> maps.MapSet | None:
     fds: dict[str, int] = {}
     try:
         for name in maps.NAMES:
-            fds[name] = bpf.obj_get(place.folder / name)
+            fds[name] = objects.obj_get(place.folder / name)
     except OSError:
         for fd in fds.values():
             os.close(fd)

@@ -15,8 +15,7 @@ from dataclasses import dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError, PrivilegeError, XdpguardError
-from xdpguard.kernel import bpf, compile
-from xdpguard.kernel.maps import raise_memlock
+from xdpguard.kernel import bpf, compile, objects
 
 _LD_IMM64 = 0x18
 _PSEUDO_MAP_FD, _PSEUDO_MAP_VALUE = 1, 2
@@ -70,7 +69,6 @@ def load(
     """Compile or fetch, link, verify, load. The name in the kernel is the function's, cut at 15 bytes."""
     if sys.byteorder != "little":
         raise KernelError("big-endian machines are not supported yet; nothing changed")
-    raise_memlock()
     code = link(compile.bytecode(source), maps, numbers)
     try:
         loaded = bpf.prog_load(
@@ -79,7 +77,7 @@ def load(
     except OSError as error:
         raise _refused(source, error) from error
     processed = re.search(r"processed (\d+) insns", loaded.log)
-    return Loaded(loaded.fd, bpf.prog_info(loaded.fd).id, int(processed.group(1)) if processed else None)
+    return Loaded(loaded.fd, objects.prog_info(loaded.fd).id, int(processed.group(1)) if processed else None)
 
 
 def _refused(source: compile.Source, error: OSError) -> XdpguardError:

@@ -1,0 +1,131 @@
+"""Programs and maps that exist in the kernel: found by pin, by id or by interface, and what they are.
+
+The rest of bpf(2), beside ``bpf.py``: every function raises ``OSError`` with the kernel's errno.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpguard.kernel import bpf
+
+_OBJ_PIN, _OBJ_GET = 6, 7
+_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 13, 14, 15, 16, 35
+
+TCX_EGRESS = 47  # enum bpf_attach_type, Linux 6.6
+
+
+def obj_pin(fd: int, path: Path) -> None:
+    text = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = bytearray(24)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), fd, 0)
+    bpf.call(_OBJ_PIN, attributes)
+
+
+def obj_get(path: Path) -> int:
+    """A new fd of a pinned map or program."""
+    text = ctypes.create_string_buffer(os.fsencode(path))
+    attributes = bytearray(24)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, 0)
+    return bpf.call(_OBJ_GET, attributes)
+
+
+def _by_id(command: int, number: int) -> int:
+    attributes = bytearray(16)
+    struct.pack_into("=III", attributes, 0, number, 0, 0)
+    return bpf.call(command, attributes)
+
+
+def prog_by_id(number: int) -> int:
+    """A new fd of the program with this id. ENOENT: no such program."""
+    return _by_id(_PROG_BY_ID, number)
+
+
+def map_by_id(number: int) -> int:
+    return _by_id(_MAP_BY_ID, number)
+
+
+def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
+    """Ids of the programs attached to an interface in this way; none where the kernel does not know it."""
+    ids = (ctypes.c_uint32 * 64)()
+    attributes = bytearray(64)
+    struct.pack_into("=IIIIQI", attributes, 0, ifindex, attach_type, 0, 0, ctypes.addressof(ids), len(ids))
+    try:
+        bpf.call(_PROG_QUERY, attributes)
+    except OSError as error:
+        if error.errno in (errno.EINVAL, errno.ENOENT):
+            return ()
+        raise
+    (count,) = struct.unpack_from("=I", attributes, 24)
+    return tuple(ids[:count])
+
+
+def prog_bind_map(program: int, table: int) -> None:
+    """Tie a map's lifetime to a program that does not itself use it (Linux 5.10)."""
+    attributes = bytearray(16)
+    struct.pack_into("=III", attributes, 0, program, table, 0)
+    bpf.call(_PROG_BIND_MAP, attributes)
+
+
+def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
+    info = bytearray(size)
+    info[: len(template)] = template
+    anchor = (ctypes.c_char * size).from_buffer(info)
+    attributes = bytearray(16)
+    struct.pack_into("=IIQ", attributes, 0, fd, size, ctypes.addressof(anchor))
+    bpf.call(_INFO_BY_FD, attributes)
+    del anchor
+    return info
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramInfo:
+    kind: int
+    id: int
+    tag: str
+    name: str
+    map_ids: tuple[int, ...]
+
+
+def prog_info(fd: int) -> ProgramInfo:
+    ids = (ctypes.c_uint32 * 64)()
+    template = bytearray(64)
+    struct.pack_into("=I", template, 52, len(ids))
+    struct.pack_into("=Q", template, 56, ctypes.addressof(ids))
+    info = _info(fd, 128, bytes(template))
+    kind, number, tag = struct.unpack_from("=II8s", info, 0)
+    (count,) = struct.unpack_from("=I", info, 52)
+    name = bytes(info[64:80]).split(b"\0")[0].decode(errors="replace")
+    return ProgramInfo(kind, number, tag.hex(), name, tuple(ids[: min(count, len(ids))]))
+
+
+def prog_info_by_id(number: int) -> ProgramInfo:
+    """Of a loaded program. ENOENT: no such program."""
+    fd = prog_by_id(number)
+    try:
+        return prog_info(fd)
+    finally:
+        os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    kind: int
+    id: int
+    key_bytes: int
+    value_bytes: int
+    entries: int
+    flags: int
+    name: str
+
+
+def map_info(fd: int) -> MapInfo:
+    info = _info(fd, 80)
+    name = bytes(info[24:40]).split(b"\0")[0].decode(errors="replace")
+    kind, number, key_bytes, value_bytes, entries, flags = struct.unpack_from("=6I", info, 0)
+    return MapInfo(kind, number, key_bytes, value_bytes, entries, flags, name)
