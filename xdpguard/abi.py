@@ -1,8 +1,8 @@
 """Where the C sources are, and the numbers that they define.
 
-``bpf/include/abi.h`` is the one definition of everything shared with the kernel. This module reads its
-numbers and struct layouts from the text, so that Python has no second copy; ``tests/test_abi.py`` holds the
-result against a C compiler. Must never compile or load anything.
+``bpf/include/abi.h`` (filter) and ``events.h`` (tracing) are the one definition of everything shared with the
+kernel. This module reads their numbers and struct layouts from the text, so that Python has no second copy;
+``tests/test_abi.py`` holds the result against a C compiler. Must never compile or load anything.
 """
 
 from __future__ import annotations
@@ -125,9 +125,9 @@ def _structs(text: str, numbers: dict[str, int]) -> dict[str, Struct]:
 
 @cache
 def abi() -> Abi:
-    """Parse ``abi.h`` and ``memory.h`` once."""
+    """Parse ``abi.h``, ``events.h`` and ``memory.h`` once."""
     include = folder() / "include"
-    text = _without_comments((include / "abi.h").read_text() + (include / "memory.h").read_text())
+    text = _without_comments("".join((include / f"{name}.h").read_text() for name in ("abi", "events", "memory")))
     numbers = _numbers(text)
     return Abi(numbers, _structs(text, numbers))
 

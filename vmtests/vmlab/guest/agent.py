@@ -20,6 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+_PROJECT = Path(__file__).resolve().parents[3]
+
 Request = dict[str, Any]
 Answer = dict[str, Any]
 
@@ -154,12 +156,16 @@ class Agent:
 
         return {}
 
-    def do_shell(self, _: Request) -> Answer:
-        """A login shell on the second serial line, with job control."""
+    def do_shell(self, request: Request) -> Answer:
+        """A shell on the second serial line, with job control, in the project's folder."""
         environment = {**os.environ, "TERM": "xterm", "PS1": f"{os.uname().nodename}# "}
-        argv = ["setsid", "-c", "bash", "--norc", "-i"]
+        environment["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        size = f"stty rows {request['rows']} cols {request['columns']}"
+        argv = ["setsid", "-c", "bash", "-c", f"{size}; exec bash --norc -i"]
         with Path("/dev/ttyS1").open("r+b", buffering=0) as line:
-            child = subprocess.Popen(argv, stdin=line, stdout=line, stderr=line, env=environment, cwd="/tmp")
+            child = subprocess.Popen(
+                argv, stdin=line, stdout=line, stderr=line, env=environment, cwd=_PROJECT
+            )
         return {"pid": child.pid}
 
 
