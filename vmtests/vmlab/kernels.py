@@ -77,6 +77,12 @@ def fetch(kernel: Kernel, *, refresh: bool = False) -> Image:
     return _image(kernel, folder)
 
 
+def cached(kernel: Kernel) -> str | None:
+    """The version that is in the cache, if any."""
+    folder = cache() / "kernels" / kernel.name
+    return _image(kernel, folder).version if folder.is_dir() else None
+
+
 def _image(kernel: Kernel, folder: Path) -> Image:
     versions = [path.name for path in (folder / "lib" / "modules").iterdir()]
     if len(versions) != 1:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-from vmlab import boot, kernels, topology
+from vmlab import boot, bytecode, kernels, topology
 from vmlab.machine import Machine, Network
 
 
@@ -47,9 +47,7 @@ class Lab:
         self._stack.close()
 
     def _start(self) -> None:
-        bytecode = kernels.cache() / "bytecode"
-        bytecode.mkdir(mode=0o700, parents=True, exist_ok=True)
-        plan = boot.plan(self.image, self.folder, bytecode)
+        plan = boot.plan(self.image, self.folder, bytecode.folder())
         for spec in self.shape.machines.values():
             self._say(f"starting {spec.name}: Linux {self.image.version}, {spec.cpus} CPUs")
             networks = [
@@ -102,6 +100,8 @@ def _network_script(spec: topology.Machine) -> str:
             f"ip address add {address} dev {interface.name} {_nodad(address)}"
             for address in interface.addresses
         ]
+        # The usual queue, fq_codel, drops what has waited long: under emulation that is any frame.
+        lines.append(f"tc qdisc replace dev {interface.name} root pfifo limit 10000")
         lines.append(f"ip link set {interface.name} up")
     lines += [f"ip {'-6' if ':' in route else '-4'} route add {route}" for route in spec.routes]
     if spec.forward:

@@ -57,6 +57,7 @@ class Machine:
         self._listener.listen(1)
         self._socket: socket.socket | None = None
         self._buffer = b""
+        self._failure: LabError | None = None
         with self.console.open("wb") as console:
             self._qemu = subprocess.Popen(
                 ["setpriv", "--pdeathsig", "KILL", *self._arguments(plan, networks)],
@@ -92,7 +93,12 @@ class Machine:
         return release
 
     def request(self, what: str, timeout: float, **fields: Any) -> dict[str, Any]:
-        """One request to the agent; ``what`` names the step in an error."""
+        """One request to the agent; ``what`` names the step in an error.
+
+        A machine that once did not answer is not asked again: its late answer would pass for the next one.
+        """
+        if self._failure is not None:
+            raise self._failure
         if self._socket is None:
             raise LabError(f"{self.name}: not booted")
         line = json.dumps({**fields, "timeout": timeout}).encode() + b"\n"
@@ -169,7 +175,8 @@ class Machine:
         else:
             cause = f"no answer within {timeout:.0f} s: the machine hangs"
         tail = "\n".join(f"  | {line}" for line in lines[-_CONSOLE_LINES:])
-        return LabError(f"{self.name}: {what}: {cause}; the console's last lines:\n{tail}")
+        self._failure = LabError(f"{self.name}: {what}: {cause}; the console's last lines:\n{tail}")
+        return self._failure
 
     def close(self) -> None:
         """Kill QEMU; nothing in the guest is worth a shutdown."""
