@@ -1,4 +1,4 @@
-"""``xdpguard/abi.py`` reads abi.h and memory.h by itself; a C compiler says whether it reads them right.
+"""``xdpguard/abi.py`` reads the headers that define things; a C compiler says whether it reads them right.
 
 The compiler is the clang inside BCC, the very one that compiles the programs, run in a child process (it
 needs no privilege: nothing is loaded). Every number, size and offset becomes a _Static_assert.
@@ -19,6 +19,7 @@ import pytest
 from xdpguard import abi as module
 from xdpguard.abi import Abi, abi, folder
 
+HEADERS = ("abi.h", "events.h", "memory.h")
 SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
 COMPILE = """
 import sys
@@ -53,7 +54,9 @@ def claims(known: Abi) -> Iterator[str]:
 def complaints(known: Abi, include: Path) -> str:
     """What the compiler says to these claims about the headers in a folder; "" if it agrees."""
     asserts = "".join(f'_Static_assert({claim}, "no");\n' for claim in claims(known))
-    source = f'#include "memory.h"\n{asserts}int nothing(void *context) {{ return 0; }}\n'
+    source = (
+        f'#include "events.h"\n#include "memory.h"\n{asserts}int nothing(void *context) {{ return 0; }}\n'
+    )
     environment = os.environ | {"BCC_KERNEL_SOURCE": str(folder() / "include" / "kbuild")}
     done = subprocess.run(
         [sys.executable, "-c", COMPILE, str(include)],
@@ -85,6 +88,12 @@ MOVES = {
     "an array made longer": ("src_mac[6]", "src_mac[8]"),
     "an enum entry inserted": ("XG_PROTO_UDP,", "XG_PROTO_NEW, XG_PROTO_UDP,"),
     "a number changed": ("#define XG_L4_TCP6 1024", "#define XG_L4_TCP6 1023"),
+    "a field of an event inserted": (
+        "__u64 handshake_ns; // connect()",
+        "__u64 more, handshake_ns; // connect()",
+    ),
+    "a kind of event inserted": ("XG_EV_RETRANSMIT,", "XG_EV_NEW, XG_EV_RETRANSMIT,"),
+    "a path made longer": ("#define XG_PATH 256", "#define XG_PATH 264"),
     "a placeholder changed": ("XG_MAP_TARGETS 0x7e000004", "XG_MAP_TARGETS 0x7e000005"),
 }
 
@@ -96,7 +105,7 @@ def test_the_compiler_notices(move: str, tmp_path: Path) -> None:
     include = tmp_path / "include"
     shutil.copytree(folder() / "include", include)
     changed = 0
-    for name in ("abi.h", "memory.h"):
+    for name in HEADERS:
         text = (include / name).read_text()
         (include / name).write_text(text.replace(old, new))
         changed += text.count(old)
@@ -115,7 +124,7 @@ def test_no_struct_has_a_hole() -> None:
 
 
 def test_every_struct_and_number_of_the_headers_is_read() -> None:
-    text = "".join((folder() / "include" / name).read_text() for name in ("abi.h", "memory.h"))
+    text = "".join((folder() / "include" / name).read_text() for name in HEADERS)
     structs = {line.split()[1] for line in text.splitlines() if line.startswith("struct xg_")}
     defined = {line.split()[1] for line in text.splitlines() if line.startswith("#define XG_")}
     assert set(abi().structs) == structs

@@ -16,7 +16,20 @@ import xdpguard
 from xdpguard.abi import folder
 
 PACKAGE = Path(xdpguard.__file__).resolve().parent
-ORDER = ("errors", "abi", "rules", "classify", "kernel", "generation", "guard", "stats", "ui", "cli")
+ORDER = (
+    "errors",
+    "abi",
+    "rules",
+    "classify",
+    "identity",
+    "kernel",
+    "generation",
+    "guard",
+    "stats",
+    "trace",
+    "ui",
+    "cli",
+)
 """A room imports only from itself and from those before it."""
 PRINTING = ("ui", "cli")
 STDOUT = "sys.stdout"

@@ -77,9 +77,10 @@ def test_load_passes_everything_on(parser: Files, install: Install, capsys: Outp
         say("a: native mode")
 
     install("guard.load", load=load)
-    line = "load -i a -i b good --mode generic --netns n --confirm 60 --force --verbose"
+    line = "load -i a -i b good --mode generic --netns n --confirm 60 --force --verbose --account-owners"
     assert main(line.split()) == 0
     options = {"mode": "generic", "netns": "n", "confirm": 60, "force": True, "verbose": True}
+    options |= {"account_owners": True}
     assert calls == [((["a", "b"], parser["good"]), options)]
     assert capsys.readouterr() == ("", "a: native mode\n")
 
@@ -89,7 +90,8 @@ def test_load_without_options_is_auto_and_final(parser: Files, install: Install)
     install("guard.load", load=lambda *arguments, **options: calls.append(options))
     assert main(["load", "-i", "a", "good"]) == 0
     del calls[0]["say"]
-    assert calls == [{"mode": "auto", "netns": None, "confirm": None, "force": False, "verbose": False}]
+    options = {"mode": "auto", "netns": None, "confirm": None, "force": False, "verbose": False}
+    assert calls == [options | {"account_owners": None}]
 
 
 def test_load_of_a_refused_file_never_reaches_the_verb(
@@ -140,7 +142,7 @@ BARE = replace(state(), active=None, previous=None, mode="none", xdp_program=Non
 def test_the_exit_code_of_status(
     line: str, found: list[InterfaceStatus], code: int, install: Install
 ) -> None:
-    install("guard.status", status=lambda interface, netns: found)
+    install("guard.status", status=lambda interface, netns, names=None: found)
     assert main(line.split()) == code
 
 
@@ -158,7 +160,7 @@ def test_status_passes_interface_and_namespace_on_and_prints_json(install: Insta
 
 
 def test_status_of_an_interface_that_is_not_loaded_says_so(install: Install, capsys: Output) -> None:
-    install("guard.status", status=lambda interface, netns: [])
+    install("guard.status", status=lambda interface, netns, names=None: [])
     assert main(["status", "-i", "eth0", "--netns", "blue"]) == 4
     assert capsys.readouterr().err == "eth0 (netns blue): xdpguard is not loaded there\n"
 
@@ -182,13 +184,13 @@ def test_stats_passes_interface_and_namespace_on_and_prints(install: Install, ca
 
 
 def test_stats_is_a_table_unless_told(install: Install, capsys: Output) -> None:
-    install("stats.read", snapshot=lambda interface, netns: snapshot())
+    install("stats.read", snapshot=lambda interface, netns, names=None: snapshot())
     assert main(["stats"]) == 0
     assert capsys.readouterr().out.startswith("veth0 (netns blue): native, generation 3\n")
 
 
 def test_stats_of_nothing_says_so(install: Install, capsys: Output) -> None:
-    install("stats.read", snapshot=lambda interface, netns: Snapshot(0.0, ()))
+    install("stats.read", snapshot=lambda interface, netns, names=None: Snapshot(0.0, ()))
     assert main(["stats", "--format", "json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["interfaces"] == []
@@ -200,7 +202,7 @@ def test_stats_of_nothing_says_so(install: Install, capsys: Output) -> None:
 
 @pytest.mark.parametrize("format", ["plain", "json", "csv", "prometheus"])
 def test_sums_that_differ_are_told_beside_every_format(format: str, install: Install, capsys: Output) -> None:
-    install("stats.read", snapshot=lambda interface, netns: broken())
+    install("stats.read", snapshot=lambda interface, netns, names=None: broken())
     assert main(["stats", "--format", format]) == 0
     assert "xdpguard: warning: veth0 (netns blue) ingress: THE COUNTERS DO NOT" in capsys.readouterr().err
 
@@ -216,7 +218,7 @@ def test_a_watch_in_a_pipe_is_json_lines_until_ctrl_c(
         if len(waits) == 2:
             raise KeyboardInterrupt
 
-    install("stats.read", snapshot=lambda interface, netns: next(readings))
+    install("stats.read", snapshot=lambda interface, netns, names=None: next(readings))
     monkeypatch.setattr("time.sleep", wait)
     assert main(["stats", "--watch", "2", "--format", "json"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -43,6 +43,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_load_takes_all_its_options() -> None:
     line = "load -i a --interface b r.yaml --mode native --netns n --confirm 60 --force --verbose"
+    line += " --no-account-owners"
     assert parsed(line) == {
         "command": "load",
         "interfaces": ["a", "b"],
@@ -52,6 +53,7 @@ def test_load_takes_all_its_options() -> None:
         "confirm": 60,
         "force": True,
         "verbose": True,
+        "account_owners": False,
         "debug": False,
     }
 

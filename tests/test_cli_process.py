@@ -41,7 +41,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 verbs = ModuleType("xdpguard.guard.verbs")
 verbs.unload = unload
 read = ModuleType("xdpguard.stats.read")
-read.snapshot = lambda interface, netns: snapshot()
+read.snapshot = lambda interface, netns, names=None: snapshot()
 sys.modules |= {{module.__name__: module for module in (verbs, read)}}
 from xdpguard.cli.main import entry
 entry()

@@ -7,7 +7,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from test_ui_samples import REASONS, hook, interface, later, snapshot
+from test_ui_samples import REASONS, hook, interface, later, lossy, snapshot
 
 from xdpguard.stats.model import ACTIONS, PROTOCOLS, Count, RuleCount, Snapshot
 from xdpguard.ui.rows import VIEWS
@@ -89,10 +89,13 @@ def test_the_json_document_has_exactly_the_keys_of_its_schema() -> None:
     assert document["schema"] == "xdpguard.stats/1"
     assert document["time"] == "2023-11-14T22:13:20.000Z"
     [one] = document["interfaces"]
-    assert list(one) == ["interface", "ifindex", "netns", "generation", "mode", "ingress", "egress"]
+    assert list(one) == ["interface", "ifindex", "netns", "generation", "mode", "ingress", "egress", "owners"]
+    assert one["owners"] is None  # not accounted: see test_ui_owners.py
     assert [one[key] for key in list(one)[:5]] == ["veth0", 7, "blue", 3, "native"]
     for side in (one["ingress"], one["egress"]):
-        assert list(side) == ["seen", "actions", "protocols", "reasons", "rules", "default"]
+        assert list(side) == [
+            "seen", "actions", "not_delivered", "protocols", "reasons", "rules", "default",
+        ]  # fmt: skip
         assert tuple(side["actions"]) == ACTIONS
         assert tuple(side["protocols"]) == PROTOCOLS
         assert tuple(side["reasons"]) == REASONS
@@ -237,6 +240,54 @@ def test_prometheus_adds_a_retired_rule_to_the_live_one_of_its_name() -> None:
 )
 def test_prometheus_label_values_are_escaped(value: str, escaped: str) -> None:
     assert f'{{interface="{escaped}",netns="{escaped}",hook=' in render(named(value), None, "prometheus")
+
+
+# ---- what was not delivered
+
+
+def test_plain_tells_what_was_not_delivered_below_its_action() -> None:
+    text = render(lossy(), None, "plain")
+    assert "XDP_TX: 5\nXDP_TX not delivered: 3\nXDP_REDIRECT: 0\nXDP_REDIRECT not delivered: 0\nTCP" in text
+    assert "TC_TX: 0\nTC_REDIRECT: 0\n" in text
+    assert "XDP_TX not delivered: 3\n" in render(lossy(), "action", "plain")
+
+
+def test_json_tells_what_was_not_delivered_and_null_where_it_is_not_observed() -> None:
+    [one] = json.loads(render(lossy(redirect=None), None, "json"))["interfaces"]
+    assert one["ingress"]["not_delivered"] == {"tx": 3, "redirect": None}
+    assert one["egress"]["not_delivered"] == {"tx": None, "redirect": None}
+
+
+@pytest.mark.parametrize("by", [None, "action"])
+def test_csv_has_rows_of_what_was_not_delivered_without_bytes(by: str | None) -> None:
+    rows = [line for line in render(lossy(), by, "csv").splitlines() if "not_delivered" in line]
+    assert rows == [
+        "veth0,ingress,not_delivered,tx,,3,,blue,0",
+        "veth0,ingress,not_delivered,redirect,,0,,blue,0",
+    ]
+    rated = render(lossy(), by, "csv", lossy()).splitlines()
+    assert "veth0,ingress,not_delivered,tx,,3,,blue,0,2023-11-14T22:13:20.000Z,," in rated
+
+
+def test_prometheus_has_a_metric_of_what_was_not_delivered() -> None:
+    text = render(lossy(), None, "prometheus")
+    metric = "xdpguard_not_delivered_packets_total"
+    assert text.count(f"# TYPE {metric} counter\n") == text.count(f"# HELP {metric} ") == 1
+    labels = 'interface="veth0",netns="blue",hook="ingress",action='
+    found = {series: value for series, value in samples(text).items() if series.startswith(metric)}
+    assert found == {f'{metric}{{{labels}"tx"}}': 3, f'{metric}{{{labels}"redirect"}}': 0}
+    assert len(samples(render(lossy(redirect=None), None, "prometheus"))) == len(samples(text)) - 1
+
+
+@pytest.mark.parametrize("by", ["protocol", "rule", "reason"])
+@pytest.mark.parametrize("format", ["table", "plain", "csv", "prometheus"])
+def test_a_view_without_actions_does_not_tell_what_was_not_delivered(format: str, by: str) -> None:
+    assert "deliver" not in render(lossy(), by, format)
+
+
+@pytest.mark.parametrize("format", ["plain", "csv", "prometheus"])
+def test_where_delivery_is_not_observed_there_is_no_number(format: str) -> None:
+    assert "deliver" not in render(lossy(None, None), None, format)
 
 
 # ---- all

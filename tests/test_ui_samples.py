@@ -29,6 +29,7 @@ def hook(**packets: int) -> HookCounts:
         ),
         default_action="pass",
         default=count("default"),
+        not_delivered={"tx": None, "redirect": None},
     )
 
 
@@ -48,6 +49,13 @@ def interface(name: str = "veth0", netns: str | None = "blue", **more: int) -> I
         ingress=hook(**INGRESS),
         egress=hook(**EGRESS),
     )
+
+
+def lossy(tx: int | None = 3, redirect: int | None = 0, sent: int = 5) -> Snapshot:
+    """An interface that was told to send frames, and how many of them were not delivered."""
+    counts = hook(**INGRESS | {"tx": sent, "pass": INGRESS["pass"] - sent})
+    counts = replace(counts, not_delivered={"tx": tx, "redirect": redirect})
+    return snapshot(replace(interface(), ingress=counts))
 
 
 def snapshot(*interfaces: InterfaceCounts, time: float = NOON) -> Snapshot:
@@ -90,3 +98,4 @@ def state(name: str = "veth0", netns: str | None = "blue", *problems: str) -> In
 
 def test_the_sample_keeps_the_counting_identity() -> None:
     assert faults(snapshot()) == []
+    assert faults(lossy()) == []

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from test_ui_samples import EGRESS, INGRESS, broken, hook, interface, later, snapshot
+from test_ui_samples import EGRESS, INGRESS, broken, hook, interface, later, lossy, snapshot
 
 from xdpguard.stats.model import Count, RuleCount, Snapshot
-from xdpguard.ui.rows import VIEWS
+from xdpguard.ui.rows import OWNER_VIEWS, VIEWS
 from xdpguard.ui.stats import render
 
 OVERVIEW = """\
@@ -76,6 +76,19 @@ def test_the_overview_shows_every_part_of_the_identity_and_only_what_was_hit() -
     assert words(render(snapshot(), None, "table")) == words(OVERVIEW)
 
 
+@pytest.mark.parametrize("by", [None, "action"])
+def test_what_was_not_delivered_is_a_line_of_its_own(by: str | None) -> None:
+    text = render(lossy(1234, None), by, "table")
+    assert "\n\nnot delivered (ingress): tx 1,234, redirect not observed\n" in text
+
+
+def test_frames_whose_delivery_is_not_observed_are_told_and_none_when_none_were_sent() -> None:
+    text = render(lossy(None, None), None, "table")
+    assert "\nnot delivered (ingress): tx not observed, redirect not observed\n" in text
+    assert "delivered" not in render(snapshot(), None, "table")
+    assert "delivered" not in render(lossy(0, 0, sent=0), None, "table")
+
+
 def test_by_rule_shows_every_rule_and_what_completes_the_sum() -> None:
     assert words(render(snapshot(), "rule", "table")) == words(BY_RULE)
 
@@ -92,7 +105,7 @@ def test_a_view_shows_seen_and_all_names_of_its_kind(by: str, names: list[str]) 
     assert [line[0] for line in words(render(snapshot(), by, "table"))[3:]] == ["seen", *names]
 
 
-@pytest.mark.parametrize("by", [None, *VIEWS])
+@pytest.mark.parametrize("by", [None, *(view for view in VIEWS if view not in OWNER_VIEWS)])
 def test_every_column_starts_under_its_heading(by: str | None) -> None:
     lines = render(snapshot(), by, "table").splitlines()
     rules = [line for line in lines if line.startswith("--")]

@@ -127,7 +127,8 @@ def _structs(text: str, numbers: dict[str, int]) -> dict[str, Struct]:
 def abi() -> Abi:
     """Parse ``abi.h``, ``events.h`` and ``memory.h`` once."""
     include = folder() / "include"
-    text = _without_comments("".join((include / f"{name}.h").read_text() for name in ("abi", "events", "memory")))
+    headers = [(include / f"{name}.h").read_text() for name in ("abi", "events", "memory")]
+    text = _without_comments("".join(headers))
     numbers = _numbers(text)
     return Abi(numbers, _structs(text, numbers))
 

@@ -111,6 +111,42 @@ struct xg_count {
 #define XG_COUNT_DEFAULT (XG_COUNT_REASONS + XG_REASONS)
 #define XG_COUNT_RULES (XG_COUNT_DEFAULT + 1)
 
+// ---- delivery: what XDP was told to send and did not, per CPU; one map per interface ------------------------
+// On a line of its own, so that CPUs do not wait for each other. The fields after `unclear` count in element 0 alone.
+struct xg_delivery {
+	__u64 tx;         // frames
+	__u64 redirect;   // frames
+	__u64 unclear;    // events after which `tx` is not the whole truth
+	__u32 program;    // id of the XDP program whose frames are counted
+	__u32 former;     // of the one that it replaced, which may still have frames on their way; 0: none
+	__u32 abi_version;
+	__u32 pad[7];
+};
+
+// ---- accounts: whose packets they were; per CPU, one map per interface loaded with --account-owners -----------
+enum xg_account_kind {
+	XG_ACCOUNT_OWNER,    // a process, or a user of whom only the socket is known: then pid is 0
+	XG_ACCOUNT_KERNEL,   // no process asks for it: ARP, neighbour discovery, multicast membership, kernel sockets
+	XG_ACCOUNT_NO_OWNER, // TCP or UDP whose owner is not known
+	XG_ACCOUNT_NO_PORTS, // nothing to look for: other protocols, later fragments, unreadable headers
+	XG_ACCOUNT_NO_ROOM,  // no account free for this process: those of one user and cgroup together
+	XG_ACCOUNT_KINDS = 5,
+};
+#define XG_NO_UID 0xffffffff // (uid_t)-1: not known
+struct xg_account_key {
+	__u64 start_time; // of the process, as in struct xg_owner
+	__u64 cgroup;     // 0: not known
+	__u32 pid;        // 0: not known
+	__u32 uid;
+	__u32 hook;
+	__u32 kind; // enum xg_account_kind
+};
+struct xg_account {
+	struct xg_count all;
+	struct xg_count dropped; // of all: verdict drop, or aborted
+	__u8 comm[16];           // on the CPU that made the account; else empty
+};
+
 // ---- the blob: one generation's tables for both hooks, one value ------------------------------------------
 // Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere.
 // A paged table: __u16 page[pages], then __u16 class[256] per distinct page. An address table: see classify.h.

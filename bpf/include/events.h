@@ -33,6 +33,8 @@ enum xg_attribution {
 	XG_BY_KERNEL, // a kernel socket: no process is behind it
 };
 
+#define XG_ENDED 0x80000000 // with an attribution in the map of owners: that connection is closed
+
 struct xg_owner {
 	__u64 start_time;  // of the process, ns, CLOCK_BOOTTIME: with `pid` it names one process for ever
 	__u64 cgroup;      // id of the cgroup: v2, else of the first v1 hierarchy; 0 = not known
@@ -55,6 +57,7 @@ struct xg_tuple {
 	__u16 remote_port;
 	__u16 family;   // AF_INET or AF_INET6
 	__u16 protocol; // IPPROTO_TCP or IPPROTO_UDP
+	__u32 pad;
 };
 
 struct xg_event {
@@ -119,6 +122,67 @@ struct xg_ledger {
 	__u64 lost_ring; // no room in the ring
 	__u64 lost_map;  // no room in a table
 	__u64 unknown;   // of the emitted: nobody was known to be behind it
+};
+
+// ---- between the programs ---------------------------------------------------------------------------------
+enum xg_filter_field {
+	XG_SET_PID,
+	XG_SET_UID,
+	XG_SET_PORT,
+	XG_SET_NETNS,
+	XG_SET_CGROUP,
+	XG_SET_NETWORK, // in a map of its own
+};
+
+struct xg_set_key {
+	__u64 value;
+	__u32 field; // enum xg_filter_field
+	__u32 pad;
+};
+
+struct xg_network_key {
+	__u32 bits; // 32 for the family, then those of the network
+	__u32 family;
+	__u8 address[16];
+};
+
+// How far a TCP socket is, as far as the tracing saw.
+enum xg_stage {
+	XG_STAGE_ASKED = 1,  // inside connect(), whose result a kretprobe will tell
+	XG_STAGE_CONNECTING, // the SYN was sent
+	XG_STAGE_ARRIVED,    // established from outside, not accepted yet: it has no owner
+	XG_STAGE_OPEN,       // its connect or accept was reported, or it is older than the tracing
+	XG_STAGE_LISTENING,
+};
+
+struct xg_socket {
+	struct xg_owner owner;
+	__u64 opened;
+	__u64 handshake_ns;
+	__u32 stage; // enum xg_stage
+	__u32 incoming;
+	__u32 ifindex;
+	__u32 pad;
+};
+
+struct xg_peer {
+	__u8 address[16];
+	__u16 port;
+	__u16 family; // 0: not known
+	__u32 pad;
+};
+
+// What a thread asked for, from the entry of a function or system call until its return.
+struct xg_call {
+	__u64 sock;
+	__u64 address;  // sockaddr in user memory, or 0
+	__u64 messages; // struct msghdr or struct mmsghdr[] in user memory, or 0
+	__u64 bytes;
+	struct xg_peer peer;
+	__u32 pending; // 1: received, and whom from is not known before the address is in user memory
+	__u32 mapped;  // 1: udpv6_sendmsg, which calls udp_sendmsg for a v4-mapped address
+	__u32 left;    // messages that the call may still send
+	__u32 pad;
 };
 
 #endif

@@ -1,4 +1,6 @@
 // TC egress (clsact, direct action): the verdict on every packet that leaves by an interface.
+// -DXG_ACCOUNT: it also adds up whose packets they are.
+#include "account.h"
 #include "decide.h"
 
 enum { TC_SHOT = 2, TC_UNSPEC = -1 }; // uapi/linux/pkt_cls.h
@@ -42,6 +44,7 @@ static __always_inline void count_skb(struct __sk_buff *skb, u8 *counters, struc
 	if (skb->vlan_present)
 		bytes += packets * 4;
 	count(counters, XG_EGRESS, p->protocol, v->action, v->decider, packets, bytes);
+	ACCOUNT_SKB(skb, p, v->action, packets, bytes);
 }
 
 int xdpguard_egress(struct __sk_buff *skb)

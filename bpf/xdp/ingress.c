@@ -1,5 +1,7 @@
 // XDP ingress: the verdict on every frame that an interface receives.
 // -DXG_FRAGS: built for multi-buffer frames (Linux 5.18), loaded with BPF_F_XDP_HAS_FRAGS.
+// -DXG_ACCOUNT: it also adds up whose frames they are.
+#include "account.h"
 #include "decide.h"
 
 #ifdef XG_FRAGS
@@ -66,5 +68,6 @@ int xdpguard_ingress(struct xdp_md *ctx)
 		v.action = redirect(&f, g.blob, v.target);
 	}
 	count(g.counters, XG_INGRESS, p.protocol, v.action, v.decider, 1, f.length);
+	ACCOUNT_FRAME(&p, v.action, f.length);
 	return v.action;
 }

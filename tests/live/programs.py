@@ -8,7 +8,7 @@ from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
-from xdpguard.kernel import counters, maps, testrun
+from xdpguard.kernel import accounts, counters, maps, owners, testrun
 from xdpguard.rules.model import Action, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 
@@ -40,7 +40,12 @@ class Bench:
     """One rule set in slot 1 of fresh maps, decided by the real programs."""
 
     def __init__(
-        self, ruleset: RuleSet, *, l3: bool = False, targets: dict[str, Target] | None = None
+        self,
+        ruleset: RuleSet,
+        *,
+        l3: bool = False,
+        targets: dict[str, Target] | None = None,
+        account_owners: bool = False,
     ) -> None:
         flags = _NUMBERS["XG_FLAG_L3_DEVICE"] if l3 else 0
         names = manifest.encode(manifest.describe(ruleset, 0.0, {}))
@@ -50,6 +55,8 @@ class Bench:
         self.maps = maps.create(size, {"flags": flags, "next_serial": 3})
         slots.write(self.maps, 1, tables.blob.tobytes())
         self.maps.word = maps.Word(1, 0)
+        if account_owners:
+            self.maps.fds |= {maps.ACCOUNTS: accounts.create(), maps.OWNERS: owners.create()}
         self.programs = programs.load(self.maps, statistics=True)
         self._counters = self.maps.counters(1)
 

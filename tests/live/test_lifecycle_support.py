@@ -212,12 +212,20 @@ class Site:
     def words(self, command: str, *arguments: object) -> list[str]:
         return [command, "-i", self.end.dev, "--netns", self.end.name, *map(str, arguments)]
 
-    def load(self, text: str, *, confirm: int | None = None, mode: str = "auto", force: bool = False) -> None:
+    def load(
+        self,
+        text: str,
+        *,
+        confirm: int | None = None,
+        mode: str = "auto",
+        force: bool = False,
+        account_owners: bool | None = None,
+    ) -> None:
         """In this process."""
         ruleset = parse(text.encode(), "rules.yaml", self.folder)
         load(
             [self.end.dev], ruleset, mode=mode, netns=self.end.name, confirm=confirm, force=force,
-            say=self.said.append, verbose=False,
+            say=self.said.append, verbose=False, account_owners=account_owners,
         )  # fmt: skip
 
     def confirm(self) -> None:
@@ -265,7 +273,7 @@ class Site:
         return ingress
 
 
-_JUDGES: dict[maps.Size, Programs] = {}
+_JUDGES: dict[tuple[maps.Size, bool], Programs] = {}
 
 
 def keep_judges(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,9 +287,10 @@ def keep_judges(monkeypatch: pytest.MonkeyPatch) -> None:
         return replace(loaded, fd=os.dup(loaded.fd))
 
     def kept(found: maps.MapSet, *arguments: Any, **options: Any) -> Programs:
-        if found.size not in _JUDGES:
-            _JUDGES[found.size] = run(found, *arguments, **options)
-        judge = _JUDGES[found.size]
+        kind = found.size, maps.ACCOUNTS in found.fds
+        if kind not in _JUDGES:
+            _JUDGES[kind] = run(found, *arguments, **options)
+        judge = _JUDGES[kind]
         return replace(judge, ingress=again(judge.ingress), egress=again(judge.egress))
 
     monkeypatch.setattr(preflight, "run", kept)

@@ -32,6 +32,7 @@ from test_verdicts_support import (
 )
 
 from xdpguard.abi import reasons
+from xdpguard.kernel import accounts
 from xdpguard.rules.model import (
     TCP,
     UDP,
@@ -97,6 +98,22 @@ def test_the_programs_agree_with_the_oracle_about_the_corpus(hook: str, l3: bool
     assert met.pairs == 2 * len(frames)
     assert met.deciders >= {"default", "essential", {"ingress": "ssh", "egress": "ssh-out"}[hook]}
     assert len([name for name in met.deciders if name.startswith("malformed")]) >= (10 if l3 else 12)
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_the_programs_that_account_owners_agree_with_the_oracle_too(namespace: str, hook: str) -> None:
+    """The other variant of both programs: the corpus, and some drawn pairs. Every frame is in one account."""
+    frames = runnable(hook, [case.frame for case in CORPUS])
+    with lab.inside(namespace, Judge, largest(10), account_owners=True) as judge:
+        met, kept = nothing_met(), judge.bench.maps.fds["accounts"]
+        for _, ruleset in RULE_SETS:
+            judge.use(ruleset)
+            met.add(judge.compare(hook, frames))
+        met.add(compare_drawn(judge, from_model(10), "accounting", 15, 140))
+        found = accounts.read(kept)
+    assert met.pairs == 2 * len(frames) + 2 * 15 * 140
+    assert sum(one.packets for one in found) == met.pairs
+    assert {one.kind for one in found if one.packets} >= {"kernel", "no_ports", "no_owner"}
 
 
 # ---- drawn pairs ----------------------------------------------------------------------------------------

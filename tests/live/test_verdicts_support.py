@@ -92,9 +92,9 @@ def expected_action(verdict: Verdict, redirect: Redirect | None, hook: str) -> A
 class Judge:
     """Kept maps and programs. The calling thread must stay on one CPU (fixture ``one_cpu``)."""
 
-    def __init__(self, largest: RuleSet, *, l3: bool = False) -> None:
+    def __init__(self, largest: RuleSet, *, l3: bool = False, account_owners: bool = False) -> None:
         """``largest``: its tables set the size class, and no later rule set may need more."""
-        self.bench = Bench(largest, l3=l3, targets=TARGETS)
+        self.bench = Bench(largest, l3=l3, targets=TARGETS, account_owners=account_owners)
         self.l3 = l3
         index = PRESENT.to_bytes(4, "little")
         bpf.map_update(self.bench.maps.fds["targets"], index, index)

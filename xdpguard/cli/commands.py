@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from xdpguard.errors import ForeignError, NotLoadedError, RulesError, XdpguardError
+from xdpguard.errors import ForeignError, NotLoadedError, RulesError, UsageError, XdpguardError
+from xdpguard.ui.rows import OWNER_VIEWS
 from xdpguard.ui.streams import emit, report, say
 from xdpguard.ui.text import nothing, place, printable
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from xdpguard.guard.model import InterfaceStatus
     from xdpguard.rules.model import RuleSet
     from xdpguard.stats.model import Snapshot
+    from xdpguard.stats.owners import Names
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,8 +73,21 @@ def load(arguments: argparse.Namespace) -> int:
         force=arguments.force,
         say=say,
         verbose=arguments.verbose,
+        account_owners=arguments.account_owners,
     )
+    _seed_owners()
     return 0
+
+
+def _seed_owners() -> None:
+    """Say whose the sockets are that are open now, if owners are accounted."""
+    from xdpguard.kernel import owners
+
+    if owners.needed():
+        from xdpguard.trace.owners import seed
+
+        for note in seed():
+            say(f"warning: {note}")
 
 
 def confirm(arguments: argparse.Namespace) -> int:
@@ -119,10 +134,17 @@ def stats(arguments: argparse.Namespace) -> int:
     from xdpguard.ui.stats import render
 
     format = arguments.format or "table"
+    by_owner = arguments.by in OWNER_VIEWS
+    if by_owner and arguments.by == "process" and format == "prometheus":
+        raise UsageError(
+            "stats: processes are too many for prometheus: --by user or container; nothing changed"
+        )
+    names = {"names": _owner_names()} if by_owner or format == "json" else {}
 
     def snapshot() -> Snapshot:
-        taken = read(arguments.interface, arguments.netns)
-        _tell(taken, format, arguments.netns)
+        fresh = {key: make() for key, make in names.items()}
+        taken = read(arguments.interface, arguments.netns, **fresh)
+        _tell(taken, format, arguments.netns, by_owner)
         return taken
 
     if arguments.watch is not None:
@@ -132,7 +154,17 @@ def stats(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _tell(snapshot: Snapshot, format: str, netns: str | None) -> None:
+def _owner_names() -> Callable[[], Names]:
+    """Fresh names for each reading, of one resolver, which keeps what it has learned."""
+    from xdpguard.identity.resolver import Resolver
+    from xdpguard.stats.owners import Names, paths
+
+    resolver = Resolver()
+    path = paths(resolver.cgroup_path)
+    return lambda: Names(resolver, path)
+
+
+def _tell(snapshot: Snapshot, format: str, netns: str | None, by_owner: bool) -> None:
     """On standard error, what the chosen format has no place for."""
     from xdpguard.ui.identity import faults
 
@@ -141,6 +173,11 @@ def _tell(snapshot: Snapshot, format: str, netns: str | None) -> None:
     if format != "table":
         for fault in faults(snapshot):
             say(f"xdpguard: warning: {fault}")
+    if by_owner and format != "table":
+        from xdpguard.ui.owners import remarks
+
+        for remark in remarks(snapshot):
+            say(f"xdpguard: note: {remark}")
 
 
 def _watch(snapshot: Callable[[], Snapshot], arguments: argparse.Namespace, format: str) -> None:
@@ -158,6 +195,12 @@ def _terminal_rows() -> int:
     return shutil.get_terminal_size().lines
 
 
+def trace(arguments: argparse.Namespace) -> int:
+    from xdpguard.cli.trace import run as verb
+
+    return verb(arguments)
+
+
 COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "check": check,
     "load": load,
@@ -166,4 +209,5 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "unload": unload,
     "status": status,
     "stats": stats,
+    "trace": trace,
 }

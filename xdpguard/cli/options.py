@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from xdpguard import __version__
+from xdpguard.cli import trace_options
 from xdpguard.ui.rows import VIEWS
 from xdpguard.ui.stats import FORMATS as STATS_FORMATS
 from xdpguard.ui.streams import emit, say
@@ -32,6 +33,7 @@ EXAMPLES = {
     "unload": "xdpguard unload -i eth0",
     "status": "xdpguard status --format json",
     "stats": "xdpguard stats -i eth0 --by rule --watch 1",
+    "trace": "xdpguard trace -tio --container web,db --port 443 --format json",
 }
 
 
@@ -127,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(commands, "unload", "remove xdpguard's programs, maps and counters from the interface")
     _status(commands)
     _stats(commands)
+    _trace(commands)
     return top
 
 
@@ -199,6 +202,12 @@ def _load(commands: Commands) -> None:
         help=f"the kernel goes back to the previous rules by itself after SECONDS (1 to {CONFIRM_MAX}) "
         "unless `xdpguard confirm` comes first",
     )
+    load.add_argument(
+        "--account-owners",
+        action=argparse.BooleanOptionalAction,
+        help="also count by process, user and container, for `stats --by`; a reload without the option "
+        "leaves it as it is (default: no)",
+    )
     load.add_argument("--force", action="store_true", help="load even if the preflight refuses")
     load.add_argument("--verbose", action="store_true", help="also tell what the verifier counted")
 
@@ -233,3 +242,10 @@ def _stats(commands: Commands) -> None:
         help="show totals and rates every SECONDS until Ctrl-C; in a pipe one block each time, "
         "as json one line (prometheus: totals only)",
     )
+
+
+def _trace(commands: Commands) -> None:
+    trace = _command(
+        commands, "trace", "show who talks to whom, event by event: process, user, container; Ctrl-C ends it"
+    )
+    trace_options.add(trace, Once)

@@ -25,10 +25,15 @@ def load(
     force: bool,
     say: Callable[[str], None],
     verbose: bool,
+    account_owners: bool | None = None,
 ) -> None:
-    """Load the rule set on every interface, or on none. Raises XdpguardError; the text tells the state."""
+    """Load the rule set on every interface, or on none. Raises XdpguardError; the text tells the state.
+
+    ``account_owners``: count by owner, or no longer; None leaves it as it is.
+    """
     pins.ensure_mounted(say)
-    inside(netns, _load, interfaces, Request(ruleset, mode, netns, confirm, force, verbose, say))
+    request = Request(ruleset, mode, netns, confirm, force, verbose, say, account_owners)
+    inside(netns, _load, interfaces, request)
 
 
 def _load(interfaces: list[str], request: Request) -> None:

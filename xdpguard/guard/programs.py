@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError
-from xdpguard.kernel import bpf, compile, objects, program
-from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel import accounts, bpf, compile, netns, objects, offsets, program
+from xdpguard.kernel.maps import ACCOUNTS, MapSet
 from xdpguard.kernel.program import Loaded
 
 _NUMBERS = abi().numbers
@@ -40,21 +41,26 @@ class Programs:
 
 
 def load(found: MapSet, *, control: int | None = None, statistics: bool = False) -> Programs:
-    """Load both programs on these maps. ``control``: fd of another control page, for a preflight."""
+    """Load both programs on these maps, with owner accounting if accounts are among them.
+
+    ``control``: fd of another control page, for a preflight, whose frames are in nobody's account.
+    """
     bound = {f"XG_MAP_{name.upper()}": fd for name, fd in found.fds.items() if name != "totals"}
-    if control is not None:
-        bound["XG_MAP_CONTROL"] = control
     numbers = {
         "XG_NUMBER_BLOB_MASK": found.size.blob_bytes - 8,
         "XG_NUMBER_COUNTER_MASK": found.size.counters - 1,
         "XG_NUMBER_FLAGS": found.get("flags") & _NUMBERS["XG_FLAG_L3_DEVICE"],
     }
-    ingress, frags = _load_ingress(bound, numbers, statistics)
-    try:
-        egress = program.load(compile.EGRESS, bpf.PROG_SCHED_CLS, bound, numbers, statistics=statistics)
-    except BaseException:
-        os.close(ingress.fd)
-        raise
+    with ExitStack() as private:
+        if ACCOUNTS in found.fds:
+            numbers["XG_NUMBER_NETNS"] = netns.identity().inode
+            numbers["XG_NUMBER_CGROUP_V1"] = int(bool(offsets.cgroup_controller()))
+        if control is not None:
+            bound["XG_MAP_CONTROL"] = control
+            if ACCOUNTS in found.fds:
+                bound["XG_MAP_ACCOUNTS"] = accounts.create(room=16)
+                private.callback(os.close, bound["XG_MAP_ACCOUNTS"])
+        ingress, egress, frags = _load_both(bound, numbers, statistics, ACCOUNTS in found.fds)
     for loaded in (ingress, egress):
         # No instruction of both uses these; bound, they live, and are found again, with either program.
         for name in ("targets", "totals"):
@@ -62,18 +68,32 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
     return Programs(ingress, egress, frags)
 
 
-def _load_ingress(bound: dict[str, int], numbers: dict[str, int], statistics: bool) -> tuple[Loaded, bool]:
+def _load_both(
+    bound: dict[str, int], numbers: dict[str, int], statistics: bool, accounts: bool
+) -> tuple[Loaded, Loaded, bool]:
+    ingress, frags = _load_ingress(bound, numbers, statistics, accounts)
+    source = compile.EGRESS_OWNERS if accounts else compile.EGRESS
+    try:
+        egress = program.load(source, bpf.PROG_SCHED_CLS, bound, numbers, statistics=statistics)
+    except BaseException:
+        os.close(ingress.fd)
+        raise
+    return ingress, egress, frags
+
+
+def _load_ingress(
+    bound: dict[str, int], numbers: dict[str, int], statistics: bool, accounts: bool
+) -> tuple[Loaded, bool]:
     """With multi-buffer support where the kernel has it (Linux 5.18), else without."""
+    source = compile.INGRESS_FRAGS_OWNERS if accounts else compile.INGRESS_FRAGS
     try:
         flags = bpf.F_XDP_HAS_FRAGS
-        loaded = program.load(
-            compile.INGRESS_FRAGS, bpf.PROG_XDP, bound, numbers, flags=flags, statistics=statistics
-        )
-        return loaded, True
+        return program.load(source, bpf.PROG_XDP, bound, numbers, flags=flags, statistics=statistics), True
     except KernelError as error:
         if not _unknown_flag(error):
             raise
-        return program.load(compile.INGRESS, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
+    source = compile.INGRESS_OWNERS if accounts else compile.INGRESS
+    return program.load(source, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
 
 
 def _unknown_flag(error: KernelError) -> bool:

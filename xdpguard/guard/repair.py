@@ -6,15 +6,17 @@ same rules until the control word is stored, so finishing never changes a verdic
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 
 from xdpguard.generation import slots
 from xdpguard.guard import attach, programs, targets
-from xdpguard.kernel import link, netns, pins
+from xdpguard.kernel import link, netns, owners, pins
+from xdpguard.kernel.delivery import observations
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import XdpProgram
-from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.maps import OWNERS, MapSet
 
 Say = Callable[[str], None]
 
@@ -37,7 +39,7 @@ def repair(found: Found, say: Say) -> None:
 
 
 def drop_left_over(found: Found, say: Say) -> None:
-    """Unpin every set of this interface but the one in force."""
+    """Unpin every set of this interface but the one in force; end an observation that is not whole."""
     keep = found.place(found.current).epoch if found.current is not None else None
     former = found.place(found.other).epoch if found.other is not None else None
     for place in pins.of(found.identity.inode, found.link.ifindex):
@@ -46,6 +48,10 @@ def drop_left_over(found: Found, say: Say) -> None:
         pins.remove(place)
         if place.epoch != former:
             say(f"{found.link.name}: removed left-over pins ({place.folder})")
+    delivery = found.delivery
+    if delivery.exists() and (found.current is None or not delivery.whole()):
+        delivery.remove()
+        say(f"{found.link.name}: removed left-over pins ({delivery.folder})")
 
 
 def _finish_replacement(found: Found, current: MapSet, say: Say) -> None:
@@ -73,6 +79,8 @@ def _pin_again(found: Found, current: MapSet, say: Say) -> None:
         say(f"{name}: no bpf file system on {pins.BPFFS}: the maps stay without pins (verdicts go on)")
         return
     pins.pin(found.place(current), current)
+    if OWNERS in current.fds:
+        os.close(owners.shared(current.fds[OWNERS]))
     say(f"{name}: the pins were lost; pinned the maps again")
 
 
@@ -95,3 +103,13 @@ def sweep(say: Say) -> None:
         pins.remove(place)
         say(f"removed the pins of the interface with index {place.ifindex}, which is gone")
         targets.release(used, say)
+    _sweep_observations(inode, living)
+    owners.release()
+
+
+def _sweep_observations(inode: int, living: set[int]) -> None:
+    """End those of interfaces that are gone; not said apart from their sets of maps."""
+    for one in list(observations()):
+        gone = link.by_index(one.ifindex) is None if one.inode == inode else one.inode not in living
+        if gone:
+            one.remove()

@@ -14,7 +14,7 @@ from xdpguard.abi import abi
 from xdpguard.classify.compile import Tables, Target, build
 from xdpguard.errors import KernelError, NotLoadedError, UsageError, XdpguardError
 from xdpguard.generation import manifest, slots
-from xdpguard.guard import attach, preflight, programs, repair, targets
+from xdpguard.guard import accounting, attach, observe, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
@@ -36,6 +36,7 @@ class Request:
     force: bool
     verbose: bool
     say: Say
+    account_owners: bool | None = None  # None: as it is in force
 
 
 @dataclass(slots=True)
@@ -98,6 +99,7 @@ class Staged:
                 if former.current_abi:
                     slots.absorb(self.target, former)
                 pins.remove(self.found.place(former))
+        accounting.tidy(self.found, self.target)
         targets.tidy(self.target, self.former_targets, self.request.say)
 
 
@@ -141,6 +143,7 @@ def _stage(staged: Staged) -> None:
     else:
         staged.target = _create(staged, current, size)
     target = staged.target
+    staged.replacing = accounting.arrange(found, target, request.account_owners, staged.steps)
     word = target.word
     staged.slot = slots.free_slot(word)
     slots.fold(target, staged.slot)
@@ -205,7 +208,7 @@ def _judge(staged: Staged, target: MapSet) -> None:
         statistics=request.verbose,
     )
     staged.steps.keep.callback(judge.close)
-    staged.replacing = staged.created or not _running(found, judge)
+    staged.replacing |= staged.created or not _running(found, judge)
     if request.verbose:
         request.say(f"{found.link.name}: {judge.describe()}")
 
@@ -225,6 +228,8 @@ def _attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None
         staged.mode = attach.put(found, target, loaded, _mode(staged), staged.steps, request.say)
     else:
         staged.mode = found.xdp.mode if found.xdp else ""
+    if observe.start(found, request.ruleset, target.get("xdp_program"), staged.mode, request.say):
+        staged.steps.undo.callback(found.delivery.remove)
     _warn_offload(staged)
 
 

@@ -111,6 +111,7 @@ def _take_off(found: Found, say: Say) -> None:
     attach.remove(found)
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
+    found.delivery.remove()
     for place in pins.of(found.identity.inode, found.link.ifindex):
         pins.remove(place)
     targets.release(used, say)

@@ -17,10 +17,21 @@ _SCAN = 1.0  # seconds between two walks: an unknown id costs one
 
 
 class CgroupPaths:
-    """``size``: paths kept and directories walked; that there are more is noted."""
+    """``size``: paths kept and directories walked; that there are more is noted.
 
-    def __init__(self, root: Path, notes: Notes, clock: Callable[[], float], size: int = 65536) -> None:
+    ``top``: where another hierarchy (a v1 controller's) is mounted, whose ids are asked for instead.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        notes: Notes,
+        clock: Callable[[], float],
+        size: int = 65536,
+        top: Path | None = None,
+    ) -> None:
         self._mount, self._notes, self._clock, self._size = root / "sys/fs/cgroup", notes, clock, size
+        self._top = top
         self._paths: dict[int, str] = {}
         self._next = float("-inf")
 
@@ -31,9 +42,14 @@ class CgroupPaths:
             self._walk()
         return self._paths.get(identity)
 
+    def listed(self) -> list[tuple[int, str]]:
+        """(id, path) of every cgroup that is there now."""
+        self._walk()
+        return list(self._paths.items())
+
     def _walk(self) -> None:
         unified = os.access(self._mount / "cgroup.controllers", os.F_OK)
-        top = self._mount if unified else self._mount / "unified"
+        top = self._top or (self._mount if unified else self._mount / "unified")
         found = dict(_directories(top, self._size + 1))
         if len(found) > self._size:
             found.popitem()

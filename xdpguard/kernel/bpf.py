@@ -24,9 +24,11 @@ _MAP_CREATE, _MAP_LOOKUP, _MAP_UPDATE, _MAP_DELETE, _MAP_NEXT_KEY = 0, 1, 2, 3, 
 _PROG_LOAD = 5
 
 # enum bpf_map_type and bpf_prog_type
-MAP_ARRAY, MAP_ARRAY_OF_MAPS, MAP_DEVMAP_HASH = 2, 12, 25
-PROG_SCHED_CLS, PROG_XDP = 3, 6
+MAP_HASH, MAP_ARRAY, MAP_PERCPU_ARRAY, MAP_LRU_HASH, MAP_LPM_TRIE = 1, 2, 6, 9, 11
+MAP_ARRAY_OF_MAPS, MAP_DEVMAP_HASH, MAP_RINGBUF = 12, 25, 27
+PROG_KPROBE, PROG_SCHED_CLS, PROG_TRACEPOINT, PROG_XDP, PROG_RAW_TRACEPOINT = 2, 3, 5, 6, 17
 
+F_NO_PREALLOC = 1 << 0  # BPF_F_NO_PREALLOC
 F_MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
 F_XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS, Linux 5.18
 
@@ -108,9 +110,9 @@ def map_lookup(fd: int, key: bytes, value_bytes: int) -> bytes:
     return _element(_MAP_LOOKUP, fd, key, bytes(value_bytes))
 
 
-def map_update(fd: int, key: bytes, value: bytes) -> None:
+def map_update(fd: int, key: bytes, value: bytes, *, flags: int = 0) -> None:
     """Set one element. For a map of maps ``value`` is the inner fd and the call waits for a grace period."""
-    _element(_MAP_UPDATE, fd, key, value)
+    _element(_MAP_UPDATE, fd, key, value, flags)
 
 
 def map_delete(fd: int, key: bytes) -> None:

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
+import subprocess
+import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xdpguard import abi
@@ -34,17 +38,73 @@ class Source:
 INGRESS = Source("xdp/ingress.c", "xdpguard_ingress")
 INGRESS_FRAGS = Source("xdp/ingress.c", "xdpguard_ingress", ("XG_FRAGS",))
 EGRESS = Source("tc/egress.c", "xdpguard_egress")
+# The same with owner accounting; what it costs, the others do not pay.
+INGRESS_OWNERS = Source("xdp/ingress.c", "xdpguard_ingress", ("XG_ACCOUNT",))
+INGRESS_FRAGS_OWNERS = Source("xdp/ingress.c", "xdpguard_ingress", ("XG_FRAGS", "XG_ACCOUNT"))
+EGRESS_OWNERS = Source("tc/egress.c", "xdpguard_egress", ("XG_ACCOUNT",))
 PASS = Source("xdp/pass.c", "xdpguard_pass")
 
 
 def bytecode(source: Source) -> bytes:
     """The program's instructions, 8 bytes each, from the cache or from the compiler."""
-    path = CACHE / f"{source.function}-{_fingerprint(source)}.bpf"
+    path = _path(source)
     kept = _read(path)
     if kept is None:
         kept = compile_source(source)
         _write(path, kept)
     return kept
+
+
+def bytecode_by_child(sources: Iterable[Source]) -> dict[Source, bytes]:
+    """The same of several programs, where none is compiled in this process: BCC takes 70 MB for good."""
+    found = {source: _read(_path(source)) for source in sources}
+    missing = [source for source, kept in found.items() if kept is None]
+    compiled = dict(zip(missing, _ask_child(missing), strict=True)) if missing else {}
+    for source, code in compiled.items():
+        _write(_path(source), code)
+    return {source: kept if kept is not None else compiled[source] for source, kept in found.items()}
+
+
+def _ask_child(sources: Sequence[Source]) -> list[bytes]:
+    child = "from xdpguard.kernel import compile; compile.child()"
+    done = subprocess.run(
+        [sys.executable, "-c", child],
+        input=json.dumps([asdict(source) for source in sources]).encode(),
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        check=False,
+    )
+    if done.returncode:
+        last = done.stdout.decode(errors="replace").strip() or f"exit code {done.returncode}"
+        raise KernelError(last)
+    return [bytes.fromhex(text) for text in json.loads(done.stdout)]
+
+
+def child() -> None:
+    """What the child runs: sources in on file 0, as JSON, their bytecode or one line of an error out on 1."""
+    with os.fdopen(os.dup(1), "wb") as answer, os.fdopen(os.dup(0), "rb") as question:
+        os.dup2(2, 1)  # what the compiler may print there is no answer
+        wanted = [Source(one["file"], one["function"], tuple(one["defines"])) for one in json.load(question)]
+        try:
+            answer.write(json.dumps([code.hex() for code in _compile_all(wanted)]).encode())
+        except KernelError as error:
+            answer.write(str(error).encode())
+            sys.exit(1)
+
+
+def _compile_all(sources: Sequence[Source]) -> list[bytes]:
+    """Each file once for all of its programs."""
+    done: dict[Source, bytes] = {}
+    for source in sources:
+        if source not in done:
+            same = [one for one in sources if (one.file, one.defines) == (source.file, source.defines)]
+            codes = _compiled(source.file, source.defines, [one.function for one in same])
+            done |= zip(same, codes, strict=True)
+    return [done[source] for source in sources]
+
+
+def _path(source: Source) -> Path:
+    return CACHE / f"{source.function}-{_fingerprint(source)}.bpf"
 
 
 def _fingerprint(source: Source) -> str:
@@ -71,20 +131,24 @@ def _bcc_folder() -> Path:
 
 def compile_source(source: Source) -> bytes:
     """Run clang through BCC. Its complaints go to standard error."""
+    return _compiled(source.file, source.defines, [source.function])[0]
+
+
+def _compiled(file: str, defines: Sequence[str], functions: Sequence[str]) -> list[bytes]:
     folder = abi.folder()
     os.environ["BCC_KERNEL_SOURCE"] = str(folder / "include" / "kbuild")
     _bcc_folder()
     from bcc import BPF  # type: ignore[import-untyped,unused-ignore]
 
     flags = [f"-I{folder / 'include'}", "-DPAGE_SIZE=4096", "-Wall", "-Wno-unused-function"]
-    flags += [f"-D{name}" for name in source.defines]
+    flags += [f"-D{name}" for name in defines]
     try:
-        module = BPF(src_file=os.fsencode(folder / source.file), cflags=flags)
-        code = loops.jump_back(module.dump_func(source.function.encode()))
+        module = BPF(src_file=os.fsencode(folder / file), cflags=flags)
+        codes = [loops.jump_back(module.dump_func(function.encode())) for function in functions]
         module.cleanup()
     except Exception as error:
-        raise KernelError(f"compile bpf/{source.file}: {error}; nothing changed") from None
-    return code
+        raise KernelError(f"compile bpf/{file}: {error}; nothing changed") from None
+    return codes
 
 
 def _read(path: Path) -> bytes | None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xdpguard.kernel import maps, netns, objects, pins, tc
+from xdpguard.kernel.delivery import Observation
 from xdpguard.kernel.link import Link, XdpProgram
 from xdpguard.kernel.maps import MapSet
 
@@ -38,6 +39,10 @@ class Found:
 
     def place(self, found: MapSet) -> pins.Place:
         return pins.Place(self.identity.inode, self.link.ifindex, found.get("epoch"))
+
+    @property
+    def delivery(self) -> Observation:
+        return Observation(self.identity.inode, self.link.ifindex)
 
     def split(self) -> bool:
         """The two hooks run programs of two sets: a replacement was interrupted."""

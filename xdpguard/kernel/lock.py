@@ -51,6 +51,44 @@ def held(
         yield
 
 
+@contextmanager
+def shared(name: str, folder: Path = FOLDER) -> Iterator[None]:
+    """Hold a lock that several may hold at once: a sign for ``alone``, gone with its holder.
+
+    Raises KernelError or PrivilegeError as ``held`` does.
+    """
+    directory = _open_folder(folder)
+    try:
+        file = _open_file(directory, folder, f"{name}.lock")
+    finally:
+        os.close(directory)
+    try:
+        fcntl.flock(file, fcntl.LOCK_SH)
+        yield
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def alone(name: str, folder: Path = FOLDER) -> Iterator[bool]:
+    """Inside, nobody can begin to hold it. False: somebody does. True also where nobody ever did."""
+    try:
+        file = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        yield True
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.close(file)
+
+
 def _open_folder(folder: Path) -> int:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

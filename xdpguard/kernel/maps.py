@@ -24,6 +24,8 @@ SLOTS = _NUMBERS["XG_SLOTS"]
 COUNT_BYTES = _ABI.structs["xg_count"].size
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
 NAMES = ("control", "blobs", "counters", "targets", "totals")
+ACCOUNTS, OWNERS = "accounts", "owners"
+"""Of an interface loaded with --account-owners; the map of owners is the whole host's."""
 _PREFIX = "xg_"
 
 
@@ -271,12 +273,12 @@ def from_program(number: int) -> MapSet | None:
     for map_id in objects.prog_info(program).map_ids:
         fd = objects.map_by_id(map_id)
         name = objects.map_info(fd).name.removeprefix(_PREFIX)
-        if name in NAMES and name not in found:
+        if name in (*NAMES, ACCOUNTS, OWNERS) and name not in found:
             found[name] = fd
         else:
             os.close(fd)
     os.close(program)
-    if set(found) != set(NAMES):
+    if not found.keys() >= set(NAMES):
         for fd in found.values():
             os.close(fd)
         return None

@@ -23,7 +23,7 @@ from typing import ParamSpec, TypeVar
 from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError
 
 FOLDER = Path("/run/netns")
-_CURRENT = Path("/proc/thread-self/ns/net")
+CURRENT = Path("/proc/thread-self/ns/net")
 _CLONE_NEWNET = 0x40000000  # uapi/linux/sched.h
 _SO_NETNS_COOKIE = 71  # uapi/asm-generic/socket.h, Linux 5.14
 
@@ -52,12 +52,12 @@ def inside(name: str | None, function: Callable[P, R], *args: P.args, **kwargs: 
     """
     if name is None:
         return function(*args, **kwargs)
-    with _opened(_CURRENT) as home, _opened(_path(name)) as target:
-        _enter(target, name)
+    with _opened(CURRENT) as home, _opened(_path(name)) as target:
+        enter(target, name)
         try:
             return function(*args, **kwargs)
         finally:
-            _enter(home, "of the caller")
+            enter(home, "of the caller")
 
 
 def _path(name: str) -> Path:
@@ -84,7 +84,11 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(opened)
 
 
-def _enter(namespace: int, name: str) -> None:
+def enter(namespace: int, name: str) -> None:
+    """Bring the calling thread into an open namespace, for good; ``name`` is for the message.
+
+    Raises NotLoadedError: not a network namespace; PrivilegeError; KernelError.
+    """
     # os.setns exists from Python 3.12 on only.
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.setns(namespace, _CLONE_NEWNET) == 0:
@@ -101,7 +105,7 @@ def _enter(namespace: int, name: str) -> None:
 
 def identity() -> Identity:
     """The namespace that the current thread is in."""
-    status = _CURRENT.stat()
+    status = CURRENT.stat()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
@@ -126,7 +130,7 @@ def living() -> set[int]:
 def names() -> dict[int, str]:
     """Inode -> name of every namespace in /run/netns; of several names the first in sorted order."""
     found: dict[int, str] = {}
-    device = _CURRENT.stat().st_dev
+    device = CURRENT.stat().st_dev
     try:
         entries = sorted(FOLDER.iterdir())
     except FileNotFoundError:

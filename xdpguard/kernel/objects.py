@@ -16,6 +16,7 @@ from xdpguard.kernel import bpf
 
 _OBJ_PIN, _OBJ_GET = 6, 7
 _PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 13, 14, 15, 16, 35
+_RAW_TRACEPOINT_OPEN = 17
 
 TCX_EGRESS = 47  # enum bpf_attach_type, Linux 6.6
 
@@ -72,6 +73,14 @@ def prog_bind_map(program: int, table: int) -> None:
     bpf.call(_PROG_BIND_MAP, attributes)
 
 
+def raw_tracepoint_open(name: str, program: int) -> int:
+    """Attach a program to a tracepoint. The fd is a link, which a pin keeps (Linux 5.7). ENOENT: no such."""
+    text = ctypes.create_string_buffer(name.encode())
+    attributes = bytearray(16)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), program, 0)
+    return bpf.call(_RAW_TRACEPOINT_OPEN, attributes)
+
+
 def _info(fd: int, size: int, template: bytes = b"") -> bytearray:
     info = bytearray(size)
     info[: len(template)] = template
@@ -111,6 +120,23 @@ def prog_info_by_id(number: int) -> ProgramInfo:
         return prog_info(fd)
     finally:
         os.close(fd)
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """``run_ns``, ``runs``: counted while kernel.bpf_stats_enabled is 1. ``missed``: Linux 5.12."""
+
+    name: str
+    run_ns: int
+    runs: int
+    missed: int
+
+
+def run_info(fd: int) -> RunInfo:
+    """What running a program took."""
+    info = _info(fd, 216)
+    name = bytes(info[64:80]).split(b"\0")[0].decode(errors="replace")
+    return RunInfo(name, *struct.unpack_from("=QQQ", info, 192))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """Where maps are pinned: /sys/fs/bpf/xdpguard/INODE-IFINDEX/EPOCH/NAME, folders 0700, pins 0600.
 
 INODE is the network namespace's, EPOCH names one set of maps for ever. Pins only help to find maps: what
-is in force is what the attached programs use, and lost pins are made again from there. Must never remove a
-folder that it does not own.
+is in force is what the attached programs use, and lost pins are made again from there. Beside the
+sets of an interface lies the folder of kernel/delivery.py, and beside all interfaces' folders the map of
+kernel/owners.py. Must never remove a folder that it does not own.
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class Place:
     @property
     def folder(self) -> Path:
         return FOLDER / f"{self.inode}-{self.ifindex}" / f"{self.epoch:016x}"
+
+    def accounted(self) -> bool:
+        """Does the set have accounts of owners?"""
+        return (self.folder / maps.ACCOUNTS).exists()
 
 
 def mounted() -> bool:
@@ -68,14 +73,26 @@ def _check_owner(folder: Path) -> None:
         )
 
 
-def pin(place: Place, found: maps.MapSet) -> None:
-    """Pin every map of a set that is not pinned yet."""
-    for folder in (FOLDER, place.folder.parent, place.folder):
+def make_folders(innermost: Path) -> None:
+    """A folder of an interface's folder, and those above it. ForeignError: others may write one of them."""
+    make_root()
+    for folder in (innermost.parent, innermost):
         folder.mkdir(mode=0o700, exist_ok=True)
         _check_owner(folder)
-    for name in maps.NAMES:
+
+
+def make_root() -> None:
+    """The folder of all that is pinned. ForeignError: others may write it."""
+    FOLDER.mkdir(mode=0o700, exist_ok=True)
+    _check_owner(FOLDER)
+
+
+def pin(place: Place, found: maps.MapSet) -> None:
+    """Pin every map of a set that is not pinned yet."""
+    make_folders(place.folder)
+    for name in (*maps.NAMES, maps.ACCOUNTS):
         path = place.folder / name
-        if not path.exists():
+        if name in found.fds and not path.exists():
             objects.obj_pin(found.fds[name], path)
             path.chmod(0o600)
 
@@ -86,6 +103,8 @@ def open_set(place: Place) -> maps.MapSet | None:
     try:
         for name in maps.NAMES:
             fds[name] = objects.obj_get(place.folder / name)
+        if place.accounted():
+            fds[maps.ACCOUNTS] = objects.obj_get(place.folder / maps.ACCOUNTS)
     except OSError:
         for fd in fds.values():
             os.close(fd)
@@ -115,7 +134,7 @@ def of(inode: int, ifindex: int) -> list[Place]:
 
 def remove(place: Place) -> None:
     """Unpin a set. What is already gone is fine."""
-    for name in maps.NAMES:
+    for name in (*maps.NAMES, maps.ACCOUNTS):
         (place.folder / name).unlink(missing_ok=True)
     for folder in (place.folder, place.folder.parent):
         try:

@@ -67,12 +67,27 @@ def load(
     statistics: bool = False,
 ) -> Loaded:
     """Compile or fetch, link, verify, load. The name in the kernel is the function's, cut at 15 bytes."""
+    code = compile.bytecode(source)
+    return load_code(code, source, kind, maps, numbers, flags=flags, statistics=statistics)
+
+
+def load_code(
+    code: bytes,
+    source: compile.Source,
+    kind: int,
+    maps: Mapping[str, int],
+    numbers: Mapping[str, int],
+    *,
+    flags: int = 0,
+    statistics: bool = False,
+) -> Loaded:
+    """The same for bytecode at hand; ``source`` only names it."""
     if sys.byteorder != "little":
         raise KernelError("big-endian machines are not supported yet; nothing changed")
-    code = link(compile.bytecode(source), maps, numbers)
+    linked = link(code, maps, numbers)
     try:
         loaded = bpf.prog_load(
-            kind, code, source.function, flags=flags, log_level=_LOG_STATISTICS if statistics else 0
+            kind, linked, source.function, flags=flags, log_level=_LOG_STATISTICS if statistics else 0
         )
     except OSError as error:
         raise _refused(source, error) from error

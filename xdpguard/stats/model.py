@@ -6,7 +6,7 @@ seen = sum of actions = sum of protocols = sum of rules + default + sum of reaso
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ACTIONS = ("aborted", "drop", "pass", "tx", "redirect")
 PROTOCOLS = ("tcp", "udp", "icmp", "icmpv6", "sctp", "arp", "other_ip", "non_ip")
@@ -46,9 +46,51 @@ class HookCounts:
     rules: tuple[RuleCount, ...]  # in rule order, then the retired ones
     default_action: str
     default: Count
+    not_delivered: dict[str, int | None]
+    """Of "tx" and "redirect": packets with this verdict that were lost on the way out. None: not observed."""
 
     def seen(self) -> Count:
         return sum(self.actions.values(), Count())
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedCount:
+    """Whose packets they were. ``dropped``: those of ``count`` with the verdict drop, or aborted.
+
+    ``name``: of the process, user or container; ``container``: its id. None where it is not of that kind.
+    """
+
+    name: str
+    pid: int | None = None
+    uid: int | None = None
+    container: str | None = None
+    count: Count = Count()
+    dropped: Count = Count()
+
+    def with_counts(self, count: Count, dropped: Count) -> OwnedCount:
+        return replace(self, count=count, dropped=dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class HookOwners:
+    """One direction in three views, each of which adds up to what the hook has seen.
+
+    Every view ends in "(kernel)" and "(unknown)". ``reasons``: of the packets whose process is not known.
+    """
+
+    processes: tuple[OwnedCount, ...]
+    users: tuple[OwnedCount, ...]
+    containers: tuple[OwnedCount, ...]
+    reasons: dict[str, OwnedCount]
+
+
+@dataclass(frozen=True, slots=True)
+class Owners:
+    """Of an interface loaded with --account-owners. ``kept``: a tracer tells of new sockets."""
+
+    kept: bool
+    ingress: HookOwners
+    egress: HookOwners
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +102,7 @@ class InterfaceCounts:
     mode: str  # "native" | "generic" | "none": our XDP program is not attached
     ingress: HookCounts
     egress: HookCounts
+    owners: Owners | None = None  # None: not accounted, or not asked for
 
 
 @dataclass(frozen=True, slots=True)

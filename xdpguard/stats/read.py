@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from xdpguard.abi import abi, reasons
 from xdpguard.errors import ForeignError, NotLoadedError, PrivilegeError
 from xdpguard.generation import slots, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import HookTotals, Totals
-from xdpguard.kernel import link, netns
+from xdpguard.kernel import accounts, link, netns, owners
+from xdpguard.kernel.accounts import Account
+from xdpguard.kernel.delivery import Lost
 from xdpguard.kernel.discover import Found, examined
-from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.maps import ACCOUNTS, MapSet
 from xdpguard.kernel.survey import Spot, spots
 from xdpguard.stats.model import (
     ACTIONS,
@@ -20,32 +23,37 @@ from xdpguard.stats.model import (
     Count,
     HookCounts,
     InterfaceCounts,
+    Owners,
     RuleCount,
     Snapshot,
 )
+from xdpguard.stats.owners import Names, of_hook
 
 _ACTIONS = abi().numbers["XG_ACTIONS"]
 
 
-def snapshot(interface: str | None, netns_name: str | None) -> Snapshot:
-    """One interface, or every one that carries xdpguard. NotLoadedError: nothing of ours on ``interface``."""
+def snapshot(interface: str | None, netns_name: str | None, names: Names | None = None) -> Snapshot:
+    """One interface, or every one that carries xdpguard. NotLoadedError: nothing of ours on ``interface``.
+
+    ``names``: whom to ask who the owners are; without it owners are left out.
+    """
     places = spots(netns_name) if interface is None else [Spot(netns_name, interface)]
     try:
-        found = tuple(one for place in places for one in _at(place, interface is not None))
+        found = tuple(one for place in places for one in _at(place, interface is not None, names))
     except PermissionError as error:
         raise PrivilegeError(f"xdpguard stats: {error.strerror}: needs root; nothing changed") from error
     return Snapshot(time.time(), found)
 
 
-def _at(spot: Spot, named: bool) -> Iterator[InterfaceCounts]:
-    found = netns.inside(spot.netns, _one, spot.interface, spot.netns)
+def _at(spot: Spot, named: bool, names: Names | None) -> Iterator[InterfaceCounts]:
+    found = netns.inside(spot.netns, _one, spot.interface, spot.netns, names)
     if found is not None:
         yield found
     elif named:
         raise NotLoadedError(f"{spot.interface}: xdpguard is not loaded there")
 
 
-def _one(interface: str, netns_name: str | None) -> InterfaceCounts | None:
+def _one(interface: str, netns_name: str | None, names: Names | None) -> InterfaceCounts | None:
     with examined(link.find(interface)) as found:
         if found.current is None:
             return None
@@ -53,7 +61,24 @@ def _one(interface: str, netns_name: str | None) -> InterfaceCounts | None:
             raise ForeignError(
                 f"{interface} was loaded by another version of xdpguard: load again, or unload"
             )
-        return _counts(found, found.current, netns_name)
+        # The accounts first: a packet is in the counters before it is in an account.
+        accounted = _accounts(found.current) if names is not None else None
+        counts = _counts(found, found.current, netns_name)
+        if accounted is None or names is None:
+            return counts
+        return replace(counts, owners=_owners(accounted, counts, names))
+
+
+def _accounts(current: MapSet) -> list[Account] | None:
+    return accounts.read(current.fds[ACCOUNTS]) if ACCOUNTS in current.fds else None
+
+
+def _owners(accounted: list[Account], counts: InterfaceCounts, names: Names) -> Owners:
+    ingress, egress = (
+        of_hook(accounted, hook, side.seen(), side.actions["drop"] + side.actions["aborted"], names)
+        for hook, side in enumerate((counts.ingress, counts.egress))
+    )
+    return Owners(owners.kept(), ingress, egress)
 
 
 def _counts(found: Found, current: MapSet, netns_name: str | None) -> InterfaceCounts:
@@ -64,15 +89,15 @@ def _counts(found: Found, current: MapSet, netns_name: str | None) -> InterfaceC
         raise ForeignError(f"{found.link.name}: the slot in force holds no generation: load again")
     value = slots.sum_of(current)
     _add_predecessor(value, found, current)
-    ingress, egress = (_hook(value.hooks[hook], names, hook) for hook in range(2))
+    lost = found.delivery.read(found.xdp.program if found.xdp is not None else current.get("xdp_program"))
     return InterfaceCounts(
         interface=found.link.name,
         ifindex=found.link.ifindex,
         netns=netns_name,
         generation=slots.serial(current, active),
         mode=found.xdp.mode if found.xdp else "none",
-        ingress=ingress,
-        egress=egress,
+        ingress=_hook(value.hooks[0], names, 0, lost or Lost()),
+        egress=_hook(value.hooks[1], names, 1, Lost()),  # TC has no tracepoint that tells
     )
 
 
@@ -84,7 +109,7 @@ def _add_predecessor(value: Totals, found: Found, current: MapSet) -> None:
         totals.add_totals(value, slots.sum_of(other))
 
 
-def _hook(value: HookTotals, names: Manifest, hook: int) -> HookCounts:
+def _hook(value: HookTotals, names: Manifest, hook: int, lost: Lost) -> HookCounts:
     cells = [Count(*pair) for pair in value.matrix]
     live = [RuleCount(rule.name, rule.action, _count(value, rule.key)) for rule in names.rules[hook]]
     keys = {rule.key for rule in names.rules[hook]}
@@ -103,6 +128,7 @@ def _hook(value: HookTotals, names: Manifest, hook: int) -> HookCounts:
         rules=(*live, *sorted(retired, key=lambda rule: rule.name)),
         default_action=names.defaults[hook],
         default=Count(*value.default),
+        not_delivered={"tx": lost.tx, "redirect": lost.redirect},
     )
 
 

@@ -9,7 +9,7 @@ import json
 from typing import Any
 
 from xdpguard.guard.model import Generation, InterfaceStatus
-from xdpguard.stats.model import Snapshot
+from xdpguard.stats.model import Count, HookOwners, OwnedCount, Owners, Snapshot
 from xdpguard.ui.rows import HookRows, InterfaceRows, Row
 from xdpguard.ui.text import utc
 
@@ -48,7 +48,39 @@ def _interface(interface: InterfaceRows, rates: bool) -> dict[str, Any]:
         "mode": counts.mode,
         "ingress": _hook(ingress, rates),
         "egress": _hook(egress, rates),
+        "owners": None if counts.owners is None else _owners(interface, counts.owners, rates),
     }
+
+
+def _owners(interface: InterfaceRows, owners: Owners, rates: bool) -> dict[str, Any]:
+    sides = (owners.ingress, owners.egress)
+    ingress, egress = (_owned(*pair, rates) for pair in zip(interface.hooks, sides, strict=True))
+    return {"kept": owners.kept, "ingress": ingress, "egress": egress}
+
+
+def _owned(hook: HookRows, owners: HookOwners, rates: bool) -> dict[str, Any]:
+    """``unknown``: why, of the packets whose process is not known."""
+    return {
+        "processes": [_owner(row, rates, "pid", "uid") for row in hook.of("process")],
+        "users": [_owner(row, rates, "uid") for row in hook.of("user")],
+        "containers": [_owner(row, rates, "container") for row in hook.of("container")],
+        "unknown": {name: _dropping(one) for name, one in owners.reasons.items()},
+    }
+
+
+def _owner(row: Row, rates: bool, *keys: str) -> dict[str, Any]:
+    if row.owner is None:
+        raise AssertionError("a row of an owner view")
+    own = {"id" if key == "container" else key: getattr(row.owner, key) for key in keys}
+    return {"name": row.name, **own, **_leaf(row, rates), "dropped": _count(row.owner.dropped)}
+
+
+def _dropping(one: OwnedCount) -> dict[str, Any]:
+    return {**_count(one.count), "dropped": _count(one.dropped)}
+
+
+def _count(count: Count) -> dict[str, int]:
+    return {"packets": count.packets, "bytes": count.bytes}
 
 
 def _hook(hook: HookRows, rates: bool) -> dict[str, Any]:
@@ -56,6 +88,7 @@ def _hook(hook: HookRows, rates: bool) -> dict[str, Any]:
     return {
         "seen": _leaf(hook.seen, rates),
         "actions": {row.name: _leaf(row, rates) for row in hook.of("action")},
+        "not_delivered": hook.not_delivered,
         "protocols": {row.name: _leaf(row, rates) for row in hook.of("protocol")},
         "reasons": {row.name: _leaf(row, rates) for row in hook.of("reason")},
         "rules": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from xdpguard.ui.owners import label
 from xdpguard.ui.rows import KINDS, HookRows, InterfaceRows, Row
 from xdpguard.ui.text import place, printable
 
@@ -30,7 +31,14 @@ def document(interfaces: list[InterfaceRows], by: str | None) -> str:
 
 def _hook_lines(hook: HookRows, by: str | None) -> list[str]:
     xdp = hook.hook == "ingress"
-    lines = [f"{_label(row, xdp)}: {row.count.packets}{_rate(row)}" for row in hook.of(*KINDS[by])]
+    lost = hook.lost(by)
+    lines = []
+    for row in hook.of(*KINDS[by]):
+        lines.append(f"{_label(row, xdp)}: {row.count.packets}{_rate(row)}")
+        if row.owner is not None:
+            lines.append(f"{_label(row, xdp)} dropped: {row.owner.dropped.packets}")
+        if row.kind == "action" and row.name in lost:
+            lines.append(f"{_label(row, xdp)} not delivered: {lost[row.name]}")
     seen = hook.seen
     lines.append(f"{'' if xdp else 'TC '}Packets Seen: {seen.count.packets}{_rate(seen)}")
     return lines
@@ -44,6 +52,8 @@ def _label(row: Row, xdp: bool) -> str:
         return f"{prefix}{_PROTOCOLS.get(row.name, row.name)} Packets"
     if row.kind == "rule":
         return f"{prefix}Rule {printable(row.name)}{' (retired)' if row.retired else ''}"
+    if row.owner is not None:
+        return f"{prefix}{row.kind.capitalize()} {label(row)}"
     if row.kind == "default":
         return f"{prefix}Default {row.action}"
     return f"{prefix}Reason {printable(row.name)}"

@@ -6,11 +6,20 @@ Pure data; must never decide how a row looks.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from xdpguard.stats.model import Count, HookCounts, InterfaceCounts, RuleCount, Snapshot
+from xdpguard.stats.model import (
+    Count,
+    HookCounts,
+    HookOwners,
+    InterfaceCounts,
+    OwnedCount,
+    RuleCount,
+    Snapshot,
+)
 
-VIEWS = ("action", "protocol", "rule", "reason")
+OWNER_VIEWS = ("process", "user", "container")
+VIEWS = ("action", "protocol", "rule", "reason", *OWNER_VIEWS)
 """What ``--by`` takes."""
 
 KINDS = {
@@ -19,6 +28,9 @@ KINDS = {
     "protocol": ("protocol",),
     "rule": ("rule", "default"),
     "reason": ("reason",),
+    "process": ("process",),
+    "user": ("user",),
+    "container": ("container",),
 }
 """View -> the kinds of rows that it shows."""
 
@@ -33,21 +45,28 @@ class Rate:
 class Row:
     """One counter. ``action`` is "" unless the row is a rule or the default."""
 
-    kind: str  # "seen" | "action" | "protocol" | "rule" | "default" | "reason"
+    kind: str  # "seen" | "action" | "protocol" | "rule" | "default" | "reason" | one of OWNER_VIEWS
     name: str
     action: str
     count: Count
     rate: Rate | None  # None: not asked for, or not known (first reading, reload, counters that went back)
     retired: bool = False
+    owner: OwnedCount | None = None  # of a row of an owner view
 
 
 @dataclass(frozen=True, slots=True)
 class HookRows:
-    """One direction. ``rows`` holds actions, protocols, rules, default, reasons, in this order."""
+    """One direction. ``rows`` holds actions, protocols, rules, default, reasons, owners, in this order."""
 
     hook: str  # "ingress" | "egress"
     seen: Row
     rows: tuple[Row, ...]
+    not_delivered: dict[str, int | None]  # of "tx" and "redirect", packets; None: not observed
+
+    def lost(self, by: str | None) -> dict[str, int]:
+        """What was not delivered, by action, as far as it is known and the view shows actions."""
+        known = {name: packets for name, packets in self.not_delivered.items() if packets is not None}
+        return known if "action" in KINDS[by] else {}
 
     def of(self, *kinds: str) -> list[Row]:
         return [row for row in self.rows if row.kind in kinds]
@@ -79,7 +98,38 @@ def _interface(now: InterfaceCounts, before: InterfaceCounts | None, seconds: fl
     same_rules = before is not None and before.generation == now.generation
     ingress = _hook("ingress", now.ingress, before.ingress if before else None, seconds, same_rules)
     egress = _hook("egress", now.egress, before.egress if before else None, seconds, same_rules)
-    return InterfaceRows(now, (ingress, egress))
+    if now.owners is None:
+        return InterfaceRows(now, (ingress, egress))
+    former = before.owners if before is not None else None
+    return InterfaceRows(
+        now,
+        (
+            _with_owners(
+                ingress, now.owners.ingress, former.ingress if former is not None else None, seconds
+            ),
+            _with_owners(egress, now.owners.egress, former.egress if former is not None else None, seconds),
+        ),
+    )
+
+
+def _with_owners(hook: HookRows, now: HookOwners, before: HookOwners | None, seconds: float) -> HookRows:
+    rows = list(hook.rows)
+    for kind, view in zip(OWNER_VIEWS, (now.processes, now.users, now.containers), strict=True):
+        former = {_who(one): one.count for one in _view(before, kind)}
+        for one in view:
+            rate = _rate(one.count, former.get(_who(one)), seconds)
+            rows.append(Row(kind, one.name, "", one.count, rate, owner=one))
+    return replace(hook, rows=tuple(rows))
+
+
+def _view(owners: HookOwners | None, kind: str) -> tuple[OwnedCount, ...]:
+    if owners is None:
+        return ()
+    return {"process": owners.processes, "user": owners.users, "container": owners.containers}[kind]
+
+
+def _who(one: OwnedCount) -> tuple[object, ...]:
+    return one.name, one.pid, one.container
 
 
 def _hook(
@@ -93,7 +143,7 @@ def _hook(
     rows.append(Row("default", "default", now.default_action, now.default, default))
     rows += _named("reason", now.reasons, before.reasons if before else {}, seconds)
     seen = _rate(now.seen(), before.seen() if before else None, seconds)
-    return HookRows(hook, Row("seen", "seen", "", now.seen(), seen), tuple(rows))
+    return HookRows(hook, Row("seen", "seen", "", now.seen(), seen), tuple(rows), now.not_delivered)
 
 
 def _named(kind: str, now: dict[str, Count], before: dict[str, Count], seconds: float) -> Iterator[Row]:

@@ -9,8 +9,9 @@ from collections.abc import Iterable
 
 from tabulate import SEPARATING_LINE, tabulate
 
+from xdpguard.ui import owners
 from xdpguard.ui.identity import interface_faults
-from xdpguard.ui.rows import InterfaceRows, Row, total
+from xdpguard.ui.rows import KINDS, OWNER_VIEWS, HookRows, InterfaceRows, Row, total
 from xdpguard.ui.text import exact, place, printable, scaled, short, shorten, size
 
 TOP_RULES = 20
@@ -32,12 +33,24 @@ def _block(interface: InterfaceRows, by: str | None, rates: bool) -> str:
     parts = [f"{place(counts.interface, counts.netns)}: {mode}, generation {counts.generation}"]
     if by == "rule":
         parts.append(_every_rule(interface, rates))
+    elif by in OWNER_VIEWS:
+        parts += _owners(interface, by, rates)
     else:
         parts.append(_side_by_side(_sections(interface, by), rates))
+    parts += _not_delivered(interface.hooks[0], by)
     if by is None:
         parts += _top_rules(interface, rates)
     parts += [f"!!! {fault}" for fault in interface_faults(counts)]
     return "\n\n".join(parts) + "\n"
+
+
+def _owners(interface: InterfaceRows, by: str, rates: bool) -> list[str]:
+    lines: list[_Line] = [owners.seen(interface, rates)]
+    found = owners.lines(interface, by, rates)
+    if found:
+        lines += [SEPARATING_LINE, *found]
+    table = _tabulate(lines, owners.headings(rates), text_columns=1)
+    return ["\n".join([table, *owners.notes(interface, by)])]
 
 
 def _sections(interface: InterfaceRows, by: str | None) -> list[list[_Pair]]:
@@ -52,6 +65,18 @@ def _sections(interface: InterfaceRows, by: str | None) -> list[list[_Pair]]:
         *reasons,
     ]
     return [*sections, _pairs(interface, "action"), _pairs(interface, "protocol"), deciders]
+
+
+def _not_delivered(hook: HookRows, by: str | None) -> list[str]:
+    """A line below the actions, once there are frames that it can be said of."""
+    known = hook.lost(by)
+    sent = [row for row in hook.of("action") if row.name in hook.not_delivered and row.count.packets]
+    if "action" not in KINDS[by] or not (sent or any(known.values())):
+        return []
+    words = [
+        f"{name} {exact(known[name]) if name in known else 'not observed'}" for name in hook.not_delivered
+    ]
+    return [f"not delivered ({hook.hook}): {', '.join(words)}"]
 
 
 def _pairs(interface: InterfaceRows, kind: str) -> list[_Pair]:

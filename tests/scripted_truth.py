@@ -1,0 +1,148 @@
+"""What the scripted connections say of themselves: events with the keys of ``trace --format json``.
+
+Of the standard library alone, like scripted_connections.py, which runs without the package.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PING, PONG = b"ping!", b"pong pong\n"
+PATIENCE = 60.0  # seconds, which only a failing run needs
+
+FORMS = {
+    "IPv4": (socket.AF_INET, "127.0.0.1"),
+    "IPv6": (socket.AF_INET6, "::1"),
+    "v4-mapped": (socket.AF_INET6, "::ffff:127.0.0.1"),
+}
+
+Event = dict[str, Any]
+End = tuple[str, int]
+
+
+def me() -> Event:
+    """The current thread, as a trace must tell it."""
+    thread = threading.get_native_id()
+    return {
+        "process.pid": os.getpid(),
+        "thread.id": thread,
+        "thread.name": Path(f"/proc/self/task/{thread}/comm").read_text().rstrip("\n"),
+        "process.executable.path": str(Path("/proc/self/exe").readlink()),
+        "process.real_user.id": os.getuid(),
+        "gid": os.getgid(),
+        "process.parent_pid": os.getppid(),
+    }
+
+
+def end(name: tuple[Any, ...]) -> End:
+    """As reported: a v4-mapped address is IPv4."""
+    return name[0].removeprefix("::ffff:"), name[1]
+
+
+def volume(sent: bytes = b"", received: bytes = b"", datagrams: int = 0) -> Event:
+    """What a close, or with ``datagrams`` a UDP flow, must count."""
+    counts: Event = {"bytes_sent": len(sent), "bytes_received": len(received)}
+    if datagrams:
+        counts = {key: size * datagrams for key, size in counts.items()}
+        counts["packets_sent"], counts["packets_received"] = (
+            datagrams if size else 0 for size in (len(sent), len(received))
+        )
+    return counts
+
+
+class Truth:
+    """``events``: what happened so far. Both ends are on this host, so that each connection is told twice."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.names: set[str] = set()
+
+    def tell(
+        self, name: str, event: str, who: Event | None, local: End, peer: End | None, **more: Any
+    ) -> None:
+        """``who`` None: nobody can be behind it."""
+        self.names.add(name)
+        self.events.append(
+            {
+                "_connection": name,
+                "event": event,
+                "attribution": "unknown" if who is None else "exact",
+                "network.transport": "udp" if event.startswith("udp") else "tcp",
+                "network.type": "ipv6" if ":" in local[0] else "ipv4",
+                "network.local.address": local[0],
+                "network.local.port": local[1],
+                "network.peer.address": peer[0] if peer else None,
+                "network.peer.port": peer[1] if peer else None,
+                **(who if who is not None else dict.fromkeys(me())),
+                **more,
+            }
+        )
+
+    def report(self, name: str, asked: Event, local: End, served: Event, there: End, answer: bytes) -> None:
+        """Both ends of a connection, from its beginning to its end."""
+        self.tell(name, "connect", asked, local, there, incoming=False)
+        self.tell(name, "accept", served, there, local, incoming=True)
+        self.tell(name, "close", asked, local, there, incoming=False, **volume(PING, answer))
+        self.tell(name, "close", served, there, local, incoming=True, **volume(answer, PING))
+
+
+class Child:
+    """A forked process, and what it says of itself."""
+
+    pipe = -1  # in the child: where to
+
+    def __init__(self, action: Callable[[], Event]) -> None:
+        self._read, write = os.pipe()
+        self.pid = os.fork()
+        if self.pid:
+            os.close(write)
+            return
+        Child.pipe = write
+        code = 1
+        try:
+            os.write(write, json.dumps(action()).encode())
+            code = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(code)
+
+    def result(self) -> Event:
+        """After its end."""
+        with os.fdopen(self._read, "rb") as told:
+            said = told.read()
+        if os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1]):
+            raise SystemExit("a child failed")
+        found: Event = json.loads(said)
+        return found
+
+
+def drained(one: socket.socket) -> None:
+    """The answer was read, the other side has closed, and so do we."""
+    one.settimeout(PATIENCE)
+    while one.recv(100):
+        pass
+    one.close()
+
+
+def settled() -> None:
+    """Until every connection of this namespace is closed: nothing tells of that, so it is asked for."""
+    until = time.monotonic() + PATIENCE
+    waiting = ["?"]
+    while waiting and time.monotonic() < until:
+        lines = [
+            line for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()
+        ]
+        states = [line.split()[3] for line in lines]
+        waiting = [state for state in states if state not in ("st", "06", "0A")]  # TIME_WAIT, LISTEN
+        time.sleep(0.02)
+    if waiting:
+        raise SystemExit(f"still open: {waiting}")

@@ -1,0 +1,111 @@
+"""Entries of the map of socket owners as bytes, and the locks that say who needs it. No kernel map here."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from xdpguard.abi import abi
+from xdpguard.errors import PrivilegeError
+from xdpguard.kernel import lock, owners, pins
+
+ABI = abi()
+NETNS = 4026532000
+
+
+def field(data: bytes, path: str) -> int:
+    return ABI.get(data, path)
+
+
+def address(data: bytes, name: str) -> bytes:
+    start = ABI.offset(f"xg_tuple.{name}")
+    return data[start : start + 16]
+
+
+def test_a_connection_is_found_by_all_of_its_ends() -> None:
+    key = owners.key(NETNS, 6, ip_address("192.0.2.1"), 80, ip_address("198.51.100.7"), 50000)
+    assert len(key) == ABI.structs["xg_tuple"].size
+    assert address(key, "local") == bytes([192, 0, 2, 1]).ljust(16, b"\0")
+    assert address(key, "remote") == bytes([198, 51, 100, 7]).ljust(16, b"\0")
+    names = ("netns", "local_port", "remote_port", "family", "protocol", "pad")
+    assert [field(key, f"xg_tuple.{name}") for name in names] == [NETNS, 80, 50000, 2, 6, 0]
+
+
+def test_a_listener_of_every_address_is_found_by_its_port() -> None:
+    for text, family in (("0.0.0.0", 2), ("::", 10)):
+        key = owners.key(NETNS, 17, ip_address(text), 53, None, None)
+        assert address(key, "local") == address(key, "remote") == bytes(16)
+        assert field(key, "xg_tuple.family") == family
+        assert field(key, "xg_tuple.remote_port") == 0
+
+
+def test_an_ipv6_address_fills_its_field() -> None:
+    key = owners.key(NETNS, 6, ip_address("2001:db8::1"), 1, ip_address("2001:db8::2"), 2)
+    assert address(key, "local") == ip_address("2001:db8::1").packed
+    assert address(key, "remote") == ip_address("2001:db8::2").packed
+
+
+def test_an_owner_found_in_proc_says_so() -> None:
+    data = owners.value(start_time=7 << 33, cgroup=None, pid=11, uid=12, gid=13, comm="a" * 20)
+    assert len(data) == ABI.structs["xg_owner"].size
+    names = ("start_time", "cgroup", "pid", "tid", "uid", "gid", "attribution")
+    wanted = [7 << 33, 0, 11, 11, 12, 13, ABI.numbers["XG_BY_PROCFS"]]
+    assert [field(data, f"xg_owner.{name}") for name in names] == wanted
+    assert data[ABI.offset("xg_owner.comm") :] == b"a" * 15 + b"\0"
+
+
+# ---- who needs it -----------------------------------------------------------------------------------------
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A host whose map is a file."""
+    monkeypatch.setattr(pins, "FOLDER", tmp_path / "pins")
+    alone, shared = lock.alone, lock.shared
+    monkeypatch.setattr(lock, "alone", lambda name: alone(name, tmp_path / "locks"))
+    monkeypatch.setattr(lock, "shared", lambda name: shared(name, tmp_path / "locks"))
+    owners.path().parent.mkdir()
+    owners.path().touch()
+    return tmp_path
+
+
+def test_a_map_that_nobody_needs_is_unpinned(host: Path) -> None:
+    owners.release()
+    assert not owners.exists()
+    owners.release()
+
+
+def test_a_map_stays_while_somebody_has_it_open(host: Path) -> None:
+    with owners.in_use(), owners.in_use():
+        owners.release()
+        assert owners.exists()
+        assert not owners.kept()
+    owners.release()
+    assert not owners.exists()
+
+
+def test_a_map_stays_while_a_tracer_keeps_it(host: Path) -> None:
+    assert not owners.kept()
+    with owners.keeping():
+        assert owners.kept()
+        owners.release()
+    assert owners.exists()
+    assert not owners.kept()
+
+
+def test_a_map_stays_while_an_interface_has_accounts(host: Path) -> None:
+    folder = pins.Place(NETNS, 2, 1).folder
+    folder.mkdir(parents=True)
+    (folder / "accounts").touch()
+    assert owners.needed()
+    owners.release()
+    assert owners.exists()
+    (folder / "accounts").unlink()
+    owners.release()
+    assert not owners.exists()
+
+
+def test_locks_in_a_folder_that_others_may_write_are_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    with pytest.raises(PrivilegeError, match="writable by nobody else"), lock.shared("x", tmp_path):
+        pass

@@ -1,0 +1,159 @@
+"""The map of socket owners: one for the host, pinned as /sys/fs/bpf/xdpguard/owners.
+
+Owns its pin, its entries as bytes, and the sign that a tracer keeps it. `xdpguard trace` writes it
+(bpf/include/owners.h), programs loaded with --account-owners read it (bpf/include/account.h). It is there as
+long as either needs it. What must never break: a program and the tracer use one and the same map.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+
+from xdpguard.abi import abi
+from xdpguard.errors import ForeignError
+from xdpguard.kernel import bpf, lock, objects, pins
+
+_ABI = abi()
+NAME = "owners"
+ENTRIES = 65536
+"""Connections and listeners of the whole host; the one used longest ago makes room."""
+
+_KEPT, _USED = "owners.kept", "owners.used"  # locks: a tracer writes the map; somebody has it open
+_MAP_NAME = "xg_owners"
+_MAP_LRU_HASH = 9
+_NEW_ONLY = 1  # BPF_NOEXIST
+_KEY_BYTES, _VALUE_BYTES = _ABI.structs["xg_tuple"].size, _ABI.structs["xg_owner"].size
+_KEY = struct.Struct("=16s16sI4H4x")
+_VALUE = struct.Struct("=QQ5I4x16s")
+Address = IPv4Address | IPv6Address
+
+
+def path() -> Path:
+    return pins.FOLDER / NAME
+
+
+def create(entries: int = ENTRIES) -> int:
+    """A map that is pinned nowhere: also for a trace where none can be shared."""
+    return bpf.map_create(_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES, entries, name=_MAP_NAME)
+
+
+def shared(former: int | None = None) -> int:
+    """A new fd of the host's map, which is pinned if it is not. ``former``: one in use, if the pin was lost.
+
+    ForeignError: something else is pinned there.
+    """
+    try:
+        return _opened()
+    except FileNotFoundError:
+        fd = create() if former is None else os.dup(former)
+    try:
+        pins.make_root()
+        objects.obj_pin(fd, path())
+        path().chmod(0o600)
+    except FileExistsError:  # another command was faster
+        os.close(fd)
+        return _opened()
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _opened() -> int:
+    fd = objects.obj_get(path())
+    info = objects.map_info(fd)
+    if (info.kind, info.key_bytes, info.value_bytes) == (_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES):
+        return fd
+    os.close(fd)
+    raise ForeignError(f"{path()}: no map of owners of this version of xdpguard; remove it; nothing changed")
+
+
+def exists() -> bool:
+    return path().exists()
+
+
+def same(one: int, other: int) -> bool:
+    return objects.map_info(one).id == objects.map_info(other).id
+
+
+def release() -> None:
+    """Unpin the map if neither a tracer nor an interface loaded with --account-owners needs it."""
+    if not exists():
+        return
+    with lock.alone(_USED) as unused:
+        if unused and not needed():
+            path().unlink(missing_ok=True)
+
+
+def needed() -> bool:
+    """Is an interface loaded with --account-owners?"""
+    return any(place.accounted() for place in pins.places())
+
+
+@contextmanager
+def in_use() -> Iterator[None]:
+    """Inside, ``release`` leaves the map pinned: for whoever opens it until its own pins say so."""
+    with lock.shared(_USED):
+        yield
+
+
+@contextmanager
+def keeping() -> Iterator[None]:
+    """Be known as one who keeps the map, for as long as the block or the process lasts."""
+    with in_use(), lock.shared(_KEPT):
+        yield
+
+
+def kept() -> bool:
+    """Does a tracer keep the map?"""
+    with lock.alone(_KEPT) as unused:
+        return not unused
+
+
+# ---- entries ----------------------------------------------------------------------------------------------
+
+
+def key(
+    netns: int,
+    protocol: int,
+    local: Address,
+    local_port: int,
+    remote: Address | None,
+    remote_port: int | None,
+) -> bytes:
+    """struct xg_tuple in one of the forms of owners.h. An unspecified ``local``: all addresses."""
+    ends = b"" if remote is None else remote.packed
+    family = 2 if local.version == 4 else 10  # AF_INET, AF_INET6
+    return _KEY.pack(local.packed, ends, netns, local_port, remote_port or 0, family, protocol)
+
+
+def value(*, start_time: int, cgroup: int | None, pid: int, uid: int, gid: int, comm: str) -> bytes:
+    """struct xg_owner, found in /proc."""
+    known = _ABI.numbers["XG_BY_PROCFS"]
+    name = os.fsencode(comm)[:15]
+    return _VALUE.pack(start_time, cgroup or 0, pid, pid, uid, gid, known, name)
+
+
+def add(fd: int, entry: bytes, owner: bytes) -> bool:
+    """Write an entry unless there is one, which knows better. False: there was one."""
+    try:
+        bpf.map_update(fd, entry, owner, flags=_NEW_ONLY)
+    except FileExistsError:
+        return False
+    return True
+
+
+def clear(fd: int) -> None:
+    """Forget everybody."""
+    for entry in bpf.map_keys(fd, _KEY_BYTES):
+        try:
+            bpf.map_delete(fd, entry)
+        except OSError as error:
+            if error.errno != errno.ENOENT:
+                raise

@@ -1,0 +1,142 @@
+"""The host's processes while a trace runs: lineages that outlive their processes, and /proc where it agrees.
+
+Fed by fork, exec and exit in the order of their time. /proc is asked through ``look`` for what no event told,
+and believed only if the start time is the one that was asked for: a number is used again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from xdpguard.identity.ancestry import (
+    NO_PARENT,
+    Ancestor,
+    Ancestry,
+    Executed,
+    Exited,
+    Forked,
+    Lineage,
+    Losses,
+)
+from xdpguard.identity.process import Key, Process, ticks
+from xdpguard.trace.model import ProcessKey, TaskEvent
+
+Look = Callable[[int], Process | None]
+"""Reads /proc/PID (``Resolver.process``). None: gone."""
+
+_DEEP = 256  # parents looked up one after the other
+_PATHS = 16384  # cgroup paths kept, the oldest go first
+
+
+class Processes:
+    """``version`` grows whenever a lineage that was told may have become another one."""
+
+    def __init__(self, look: Look, table: Ancestry | None = None) -> None:
+        self.version = 0
+        self._look = look
+        self._table = table if table is not None else Ancestry()
+        self._told: set[Key] = set()  # whose change changes an answer that was given
+        self._cgroups: dict[Key, str | None] = {}
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @property
+    def losses(self) -> Losses:
+        """What the bounds of the table cost so far."""
+        return self._table.losses
+
+    def seed(self, processes: Iterable[Process], began: int | None = None) -> None:
+        """What /proc shows; ``began`` as in ``Ancestry.seed``: after task events were lost."""
+        found = list(processes)
+        self._table.seed(found, began)
+        for one in found:
+            self._keep(one.key, one.cgroup)
+        self._changed()
+
+    def noticed(self, event: TaskEvent) -> TaskEvent:
+        """To be called at once when an exec is read: a path that is not absolute is completed from /proc.
+
+        An absolute path stays as it was given: a script's own, not its interpreter's. One that cannot be
+        completed any more stays as it was given, too.
+        """
+        if event.kind != "exec" or event.path is None or event.path.startswith("/"):
+            return event
+        found = self._agreed(key_of(event.process))
+        return replace(event, path=found.exe) if found is not None and found.exe else event
+
+    def apply(self, event: TaskEvent) -> None:
+        key = key_of(event.process)
+        if event.kind == "exit":
+            self._table.apply(Exited(key))
+            return
+        if event.kind == "fork":
+            parent = key_of(event.parent) if event.parent is not None else NO_PARENT
+            if parent == key:
+                return  # a thread of its own process
+            self._table.apply(Forked(key, parent, event.comm, event.uid, event.gid))
+        else:
+            self._table.apply(Executed(key, event.comm, event.path, event.uid, event.gid))
+        if key in self._told:
+            self._changed()
+
+    def lineage(self, process: ProcessKey) -> tuple[Ancestor, ...]:
+        """The process first, its oldest known ancestor last. Empty: never seen, and gone."""
+        key = key_of(process)
+        found = self._table.ancestry(key)
+        missing = _missing(found, key)
+        if missing is not None and self._fetch(missing):
+            found = self._table.ancestry(key)
+            missing = _missing(found, key)
+        self._told.update(one.key for one in found.processes)
+        self._told.add(missing or key)
+        return found.processes
+
+    def cgroup(self, process: ProcessKey, refresh: bool = False) -> str | None:
+        """The cgroup path /proc tells of a process (``identity.cgroup.membership``), kept when it is gone."""
+        key = key_of(process)
+        if refresh or key not in self._cgroups:
+            found = self._agreed(key)
+            if found is not None or key not in self._cgroups:
+                self._keep(key, found.cgroup if found is not None else None)
+        return self._cgroups[key]
+
+    def _agreed(self, key: Key) -> Process | None:
+        found = self._look(key.pid)
+        return found if found is not None and found.key == key else None
+
+    def _fetch(self, key: Key) -> bool:
+        """Take a process and its parents up to one that is known from /proc. False: gone, or another one."""
+        one = self._agreed(key)
+        chain: list[Process] = []
+        while one is not None and len(chain) < _DEEP:
+            chain.append(one)
+            if not one.ppid or (len(chain) > 1 and self._table.ancestry(one.key).processes):
+                break
+            one = self._look(one.ppid)
+        if chain:
+            self.seed(chain)
+        return bool(chain)
+
+    def _keep(self, key: Key, path: str | None) -> None:
+        self._cgroups.pop(key, None)
+        self._cgroups[key] = path
+        if len(self._cgroups) > _PATHS:
+            del self._cgroups[next(iter(self._cgroups))]
+
+    def _changed(self) -> None:
+        self.version += 1
+        self._told.clear()
+
+
+def key_of(process: ProcessKey) -> Key:
+    """To /proc's clock ticks, which is all that a seeded process's start time is exact to."""
+    return Key(process.pid, ticks(process.start_time))
+
+
+def _missing(lineage: Lineage, asked: Key) -> Key | None:
+    """The first process of a lineage that is not in the table; None: complete, or nobody knows who it is."""
+    if lineage.complete:
+        return None
+    return lineage.processes[-1].parent if lineage.processes else asked
