@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 
-from scripted_truth import FORMS, PATIENCE, PING, PONG, Truth, end, me, volume
+from scripted_truth import FORMS, PATIENCE, PING, PONG, Event, Truth, end, me
 
 PEERS = 100
 
@@ -22,13 +22,13 @@ class Datagrams(Truth):
                 for _ in range(3):
                     asks.send(PING)
                     takes.recvfrom(100) if asks_peer else takes.recv(100)
-                self.tell(name, "udp-send", me(), here, there, **volume(PING, b"", 3))
+                self.tell(name, "udp-send", me(), here, there, **sent(PING, 3))
                 peers = {} if asks_peer else {"_needs_for_peer": "kprobe"}
-                self.tell(name, "udp-recv", me(), there, here, **volume(b"", PING, 3), **peers)
+                self.tell(name, "udp-recv", me(), there, here, **got(PING, 3), **peers)
                 takes.sendto(PONG, asks.getsockname())
                 asks.recv(100)
-                self.tell(name, "udp-send", me(), there, here, **volume(PONG, b"", 1))
-                self.tell(name, "udp-recv", me(), here, there, **volume(b"", PONG, 1))
+                self.tell(name, "udp-send", me(), there, here, **sent(PONG, 1))
+                self.tell(name, "udp-recv", me(), here, there, **got(PONG, 1))
 
     def unconnected_datagrams(self) -> None:
         """One socket, a hundred peers, both directions."""
@@ -41,10 +41,23 @@ class Datagrams(Truth):
                     hub.sendto(PING, there)
                     peer.sendto(PONG, peer.recvfrom(100)[1])
                     hub.recvfrom(100)
-                self.tell(name, "udp-send", me(), here, there, **volume(PING, b"", 1))
-                self.tell(name, "udp-recv", me(), there, here, **volume(b"", PING, 1))
-                self.tell(name, "udp-send", me(), there, here, **volume(PONG, b"", 1))
-                self.tell(name, "udp-recv", me(), here, there, **volume(b"", PONG, 1))
+                self.tell(name, "udp-send", me(), here, there, **sent(PING, 1))
+                self.tell(name, "udp-recv", me(), there, here, **got(PING, 1))
+                self.tell(name, "udp-send", me(), there, here, **sent(PONG, 1))
+                self.tell(name, "udp-recv", me(), here, there, **got(PONG, 1))
+
+
+def sent(data: bytes, datagrams: int) -> Event:
+    """What a flow of one direction must count; of the other it says nothing."""
+    return {"bytes_sent": len(data) * datagrams, "packets_sent": datagrams} | dict.fromkeys(
+        ("bytes_received", "packets_received")
+    )
+
+
+def got(data: bytes, datagrams: int) -> Event:
+    return {"bytes_received": len(data) * datagrams, "packets_received": datagrams} | dict.fromkeys(
+        ("bytes_sent", "packets_sent")
+    )
 
 
 def bound(family: int, address: str) -> socket.socket:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -35,7 +36,7 @@ def me() -> Event:
         "process.pid": os.getpid(),
         "thread.id": thread,
         "thread.name": Path(f"/proc/self/task/{thread}/comm").read_text().rstrip("\n"),
-        "process.executable.path": str(Path("/proc/self/exe").readlink()),
+        "process.executable.path": sys.executable,  # as it was executed
         "process.real_user.id": os.getuid(),
         "gid": os.getgid(),
         "process.parent_pid": os.getppid(),
@@ -47,15 +48,9 @@ def end(name: tuple[Any, ...]) -> End:
     return name[0].removeprefix("::ffff:"), name[1]
 
 
-def volume(sent: bytes = b"", received: bytes = b"", datagrams: int = 0) -> Event:
-    """What a close, or with ``datagrams`` a UDP flow, must count."""
-    counts: Event = {"bytes_sent": len(sent), "bytes_received": len(received)}
-    if datagrams:
-        counts = {key: size * datagrams for key, size in counts.items()}
-        counts["packets_sent"], counts["packets_received"] = (
-            datagrams if size else 0 for size in (len(sent), len(received))
-        )
-    return counts
+def volume(sent: bytes = b"", received: bytes = b"") -> Event:
+    """What a close must count."""
+    return {"bytes_sent": len(sent), "bytes_received": len(received)}
 
 
 class Truth:

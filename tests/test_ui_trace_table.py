@@ -28,9 +28,9 @@ GOLDEN = """\
 TIME (UTC)   EVENT          PID PROCESS      USER     LOCAL              REMOTE             CONTAINER    DETAIL
 09:58:43.685 connect       1446 kubelet      0        127.0.0.1:53790    127.0.0.1:10252    -            0.10 ms
 09:58:43.685 accept        2554 kube-...ager 0        127.0.0.1:10252    127.0.0.1:53790    275d71585e03 0.00 ms
-09:58:44.781 connect      30197 curl         root     172.17.0.2:54348   216.58.205.46:80   cbd2540ec5be 0.22 ms
+09:58:44.781 connect      30197 curl         root     172.17.0.2:54348   216.58.205.46:80   sleepy_haibt 0.22 ms
 09:58:49.257 connect      30221 http         104      10.0.2.15:37140    91.189.88.162:80   -            0.17 ms
-10:05:59.111 udp-send      8950 http         100      192.12.193.11:57756 192.12.192.6:53   cf5485c07181 2p 62 B
+10:05:59.111 udp-send      8950 http         100      192.12.193.11:57756 192.12.192.6:53   docke...itor 2p 62 B
 09:58:43.685 close         1446 kubelet      0        [2001:db8::1]:443  [2001:db8::2]:41234 -           1.46M/24.0k B
 09:58:43.685 retransmit       - (unknown)    -        10.0.0.1:22        10.0.0.2:5000      -
 09:58:43.685 connect-failed 1446 kubelet     0        10.0.0.1:40000     10.0.0.2:81        -            ECONNREFUSED

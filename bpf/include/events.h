@@ -94,13 +94,17 @@ struct xg_task_event {
 	__u8 path[XG_PATH]; // exec: what was executed, as it was given; else empty
 };
 
-// UDP is counted by (socket, peer, direction) and read by user space once in a while.
+// UDP is counted by (socket, peer, direction) and read by user space once in a while. No probe tells of the end of a UDP
+// socket, and the next one gets its address in the kernel at once: the process and the port tell them apart.
 struct xg_flow_key {
 	__u64 sock;
 	__u8 remote[16];
 	__u16 remote_port;
 	__u16 family;
 	__u32 kind; // XG_EV_UDP_SEND or XG_EV_UDP_RECV
+	__u32 pid;  // who sends or receives: thread group
+	__u16 local_port;
+	__u16 pad;
 };
 
 struct xg_flow {
@@ -153,6 +157,7 @@ enum xg_stage {
 	XG_STAGE_ARRIVED,    // established from outside, not accepted yet: it has no owner
 	XG_STAGE_OPEN,       // its connect or accept was reported, or it is older than the tracing
 	XG_STAGE_LISTENING,
+	XG_STAGE_ENDED,     // its accept was reported after its close: whatever uses this address next is another socket
 };
 
 struct xg_socket {

@@ -56,6 +56,8 @@ static __always_inline void account(u64 sk, struct datagram *one)
 	struct xg_flow_key key = {.sock = sk, .remote_port = one->peer.port, .family = one->peer.family};
 	__builtin_memcpy(key.remote, one->peer.address, 16);
 	key.kind = one->kind;
+	key.pid = current_ids() >> 32;
+	key.local_port = FIELD(sk, u16, SOCK_NUM);
 	struct xg_flow *flow = map_lookup(table, &key);
 	if (!flow) {
 		struct xg_flow fresh;

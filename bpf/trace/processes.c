@@ -64,7 +64,23 @@ int xdpguard_exec(struct bpf_raw_tracepoint_args *ctx)
 	return 0;
 }
 
-// Its argument `group_dead` is new in Linux 6.16. Without it two last threads that end at once are told twice.
+#ifndef XG_ARG_SCHED_PROCESS_EXIT_GROUP_DEAD
+// Threads that end at once may all find that none is alive: only one of them is to tell. The table of calls is used
+// by threads' numbers else, which no kernel address is like; an address is used again, a start time is not.
+static __always_inline int ended_already(u64 task, u64 signal)
+{
+	struct xg_call end = {.bytes = start_time_of(task)};
+	if (!map_update(MAP(XG_MAP_CALLS), &signal, &end, UPDATE_NEW))
+		return 0;
+	struct xg_call *former = map_lookup(MAP(XG_MAP_CALLS), &signal);
+	if (former && former->bytes == end.bytes)
+		return 1;
+	map_update(MAP(XG_MAP_CALLS), &signal, &end, UPDATE_ANY);
+	return 0;
+}
+#endif
+
+// Its argument `group_dead` is new in Linux 6.16: this is the last thread.
 int xdpguard_exit(struct bpf_raw_tracepoint_args *ctx)
 {
 	u64 task = ctx->args[XG_ARG_SCHED_PROCESS_EXIT_P];
@@ -72,7 +88,8 @@ int xdpguard_exit(struct bpf_raw_tracepoint_args *ctx)
 	if (!(u8)ctx->args[XG_ARG_SCHED_PROCESS_EXIT_GROUP_DEAD])
 		return 0;
 #else
-	if (FIELD(FIELD(task, u64, TASK_SIGNAL), u32, SIGNAL_LIVE))
+	u64 signal = FIELD(task, u64, TASK_SIGNAL);
+	if (FIELD(signal, u32, SIGNAL_LIVE) || ended_already(task, signal))
 		return 0;
 #endif
 	struct xg_task_event *event = reserve(XG_EV_EXIT);

@@ -6,9 +6,11 @@ static __always_inline void accepted(u64 sk)
 {
 	if (FIELD(sk, u16, SOCK_PROTOCOL) != TCP)
 		return;
-	struct xg_socket *socket = known(sk);
-	if (!socket || socket->stage != XG_STAGE_OPEN) // else the other probe of accept() was first
-		taken(sk, socket, XG_BY_EXACT);
+	struct xg_socket *socket = map_lookup(MAP(XG_MAP_SOCKETS), &sk);
+	u32 stage = socket ? socket->stage : 0;
+	if (stage == XG_STAGE_OPEN || (stage == XG_STAGE_ENDED && FIELD(sk, u8, SOCK_STATE) == CLOSE))
+		return; // the other probe of accept() was first
+	taken(sk, known(sk), XG_BY_EXACT);
 }
 
 #ifdef XG_REGISTER_FIRST

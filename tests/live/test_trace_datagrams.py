@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -126,6 +127,23 @@ def test_a_peer_that_nobody_asked_for_is_not_guessed(veth: Veth, seen: Seen) -> 
     told = one(seen.flows(), "udp-recv")
     assert (told.tuple.family, told.tuple.remote, told.tuple.remote_port) == (4, None, None)
     assert any("udp-recv" in line for line in seen.tracing.missing)
+
+
+def test_sockets_that_follow_one_another_are_told_apart(veth: Veth, seen: Seen) -> None:
+    """The kernel gives the next socket the address of the one before, and nothing tells of that one's end."""
+    sent: Counter[tuple[int | None, int]] = Counter()
+    with datagram(veth.server, veth.server.ipv4) as takes:
+        for number in range(2000):
+            with datagram(veth.client) as asks:
+                asks.sendto(bytes(number % 7), takes.getsockname())
+                port = asks.getsockname()[1]
+            sent.update({(port, 0): 1, (port, 1): number % 7})
+    told = [flow for flow in seen.flows() if flow.kind == "udp-send"]
+    found: Counter[tuple[int | None, int]] = Counter()
+    for flow in told:
+        found.update({(flow.tuple.local_port, index): count for index, count in enumerate(counted(flow))})
+    assert found == sent
+    assert len({flow.sock for flow in told}) < len(told), "no address came again: this test tests nothing"
 
 
 def test_nothing_is_counted_twice_or_lost_between_two_readings(veth: Veth, seen: Seen) -> None:

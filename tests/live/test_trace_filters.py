@@ -277,3 +277,20 @@ def test_the_threads_name_is_told(veth: Veth) -> None:
         (told,) = seen.until(kind="listen")
         assert told.owner is not None
         assert told.owner.comm == "a-listener"
+
+
+def test_threads_that_are_ended_together_are_one_end() -> None:
+    script = (
+        "import os, threading, time\n"
+        "for _ in range(20):\n"
+        "    threading.Thread(target=time.sleep, args=(60,)).start()\n"
+        "os._exit(0)\n"
+    )
+    with Tracing(KernelFilter(kinds=frozenset({KINDS["EXIT"]}))) as session:
+        seen = Seen(session)
+        children = [subprocess.Popen([sys.executable, "-S", "-c", script]) for _ in range(5)]
+        for child in children:
+            child.wait()
+            seen.task("exit", child.pid)
+        told = [one.process.pid for one in seen.tasks]
+        assert [told.count(child.pid) for child in children] == [1] * 5

@@ -147,7 +147,7 @@ class Machine:
         return result.out
 
     def start(self, *argv: str, ready: str = "", timeout: float = 60) -> int:
-        """Start in the background, wait for ``ready`` in its output; a handle for ``finish``."""
+        """Start in the background, wait for ``ready`` in its output or errors; a handle for ``finish``."""
         pid: int = self.request(" ".join(argv), timeout, do="start", argv=argv, ready=ready)["pid"]
         return pid
 

@@ -49,15 +49,15 @@ class Attached:
         """Raises KernelError or PrivilegeError; then ``close``."""
         ways = tuple(ways)
         self._code = compile.bytecode_by_child(
-            {self._source(probe): None for way in ways for probe in self._possible(way, kprobes)}
+            {source: None for way in ways for source in self.wanted(way, kprobes=kprobes)}
         )
         for way in ways:
             self._take(way, kprobes)
 
-    def _possible(self, way: Way, kprobes: bool) -> Iterable[Probe]:
-        """Of all choices down to the first that asks for nothing."""
-        choices = way.choices(kprobes)
-        return (probe for choice in choices for probe in choice.probes if self._can_be(probe))
+    def wanted(self, way: Way, *, kprobes: bool) -> Iterable[compile.Source]:
+        """What must be compiled for a way: the programs of all of its choices."""
+        probes = (probe for choice in way.choices(kprobes) for probe in choice.probes)
+        return (self._source(probe) for probe in probes if self._can_be(probe))
 
     def _can_be(self, probe: Probe) -> bool:
         return probe.how != "tracepoint" or bool(self._syscalls)

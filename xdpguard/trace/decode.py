@@ -119,7 +119,7 @@ def flow(key: bytes, value: bytes) -> Event | None:
     """A row of the flow table as it stands: all that its counters hold, at the time of its last datagram."""
     if len(key) != _FLOW_KEY.size or len(value) != _FLOW.size:
         return None
-    sock, remote, port, family, code = _FLOW_KEY.unpack(key)
+    sock, remote, port, family, code, _, _ = _FLOW_KEY.unpack(key)
     packets, octets, _, last, owner, ends, ifindex = _FLOW.unpack(value)
     kind, where = KINDS.get(code), _flow_tuple(ends, remote, port, family)
     if where is None or where.protocol != "udp" or (kind != "udp-send" and kind != "udp-recv"):

@@ -25,6 +25,7 @@ from xdpguard.trace.model import ProcessKey, TaskEvent
 Look = Callable[[int], Process | None]
 """Reads /proc/PID (``Resolver.process``). None: gone."""
 
+_ITSELF = "/proc/self/exe"
 _DEEP = 256  # parents looked up one after the other
 _PATHS = 16384  # cgroup paths kept, the oldest go first
 
@@ -56,15 +57,19 @@ class Processes:
         self._changed()
 
     def noticed(self, event: TaskEvent) -> TaskEvent:
-        """To be called at once when an exec is read: a path that is not absolute is completed from /proc.
+        """To be called at once when an exec is read: a path that says nothing to others is completed from /proc.
 
         An absolute path stays as it was given: a script's own, not its interpreter's. One that cannot be
-        completed any more stays as it was given, too.
+        completed any more stays as it was given, too, but for /proc/self/exe, which is the program before.
         """
-        if event.kind != "exec" or event.path is None or event.path.startswith("/"):
+        if event.kind != "exec" or event.path is None or not _private(event.path):
             return event
-        found = self._agreed(key_of(event.process))
-        return replace(event, path=found.exe) if found is not None and found.exe else event
+        key = key_of(event.process)
+        found = self._agreed(key)
+        if found is not None and found.exe:
+            return replace(event, path=found.exe)
+        before = self._table.ancestry(key).processes
+        return replace(event, path=before[0].exe) if event.path == _ITSELF and before else event
 
     def apply(self, event: TaskEvent) -> None:
         key = key_of(event.process)
@@ -133,6 +138,11 @@ class Processes:
 def key_of(process: ProcessKey) -> Key:
     """To /proc's clock ticks, which is all that a seeded process's start time is exact to."""
     return Key(process.pid, ticks(process.start_time))
+
+
+def _private(path: str) -> bool:
+    """Does it mean something to that process alone? So busybox and runc execute themselves, fexecve() a file."""
+    return not path.startswith("/") or path.startswith(("/proc/self/", "/proc/thread-self/", "/dev/fd/"))
 
 
 def _missing(lineage: Lineage, asked: Key) -> Key | None:

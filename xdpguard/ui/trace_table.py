@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from xdpguard.trace.model import Event, Person, Record
+from xdpguard.trace.model import ContainerName, Event, Person, Record
 from xdpguard.ui.text import printable, scaled, shorten
 from xdpguard.ui.trace_ledger import sentence
 from xdpguard.ui.trace_words import endpoint, measured, short_id
@@ -29,7 +29,6 @@ def line(record: Record, verbose: bool = False) -> str:
     """``verbose`` changes nothing: a row has its width."""
     event, who = record.event, record.process
     where = event.tuple
-    container = record.container
     return _row(
         (
             _clock(record.wall),
@@ -39,7 +38,7 @@ def line(record: Record, verbose: bool = False) -> str:
             _NONE if who is None else shorten(_user(who), 8),
             endpoint(where.local, where.local_port, _NONE),
             _NONE if event.kind == "listen" else endpoint(where.remote, where.remote_port, _NONE),
-            _NONE if container is None else short_id(printable(container.id)),
+            _container(record.container),
             _detail(event),
         )
     )
@@ -75,6 +74,14 @@ def _user(who: Person) -> str:
     if who.user is not None:
         return printable(who.user)
     return _NONE if who.uid is None else str(who.uid)
+
+
+def _container(container: ContainerName | None) -> str:
+    """What people call it: its name in its pod, its own name, else the beginning of its id."""
+    if container is None:
+        return _NONE
+    name = container.container or container.name
+    return shorten(printable(name), 12) if name else short_id(printable(container.id))
 
 
 def _detail(event: Event) -> str:

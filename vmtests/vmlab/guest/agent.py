@@ -122,11 +122,13 @@ class Agent:
         return self._process(request).finish(request["timeout"])
 
     def do_start(self, request: Request) -> Answer:
-        """Start in the background; answers once ``ready`` stands in its output."""
+        """Start in the background; answers once ``ready`` stands in its output or among its errors."""
         process = self._process(request)
         self._started[process.pid] = process
         until = time.monotonic() + request["timeout"]
-        while request.get("ready") and request["ready"] not in process.output()["out"]:
+        while request.get("ready") and not any(
+            request["ready"] in text for text in process.output().values()
+        ):
             if process.ends_within(0.05) or time.monotonic() > until:
                 os.kill(process.pid, signal.SIGKILL)
                 return {"error": f"not ready: {process.finish(5)}"}
