@@ -115,6 +115,19 @@ def test_a_relative_path_is_completed_while_its_process_is_there() -> None:
     assert table().noticed(given).path == "./curl"
 
 
+def test_a_path_that_only_the_process_itself_understands_is_completed_too() -> None:
+    for path in (b"/proc/self/exe", b"/dev/fd/5"):
+        given = told("EXEC", path=path)
+        assert table(process(4242, 5, comm="busybox")).noticed(given).path == "/usr/bin/busybox"
+        assert table().noticed(given).path == path.decode()
+
+
+def test_a_process_that_executes_itself_and_is_gone_is_the_program_that_it_was() -> None:
+    processes = table()
+    processes.apply(told("EXEC", path=b"/bin/busybox"))
+    assert processes.noticed(told("EXEC", path=b"/proc/self/exe")).path == "/bin/busybox"
+
+
 def test_a_thread_is_not_its_own_parent() -> None:
     processes = table()
     processes.apply(told("FORK", parent=4242, parent_start_time=5 * SECOND))

@@ -57,7 +57,7 @@ class Processes:
         self._changed()
 
     def noticed(self, event: TaskEvent) -> TaskEvent:
-        """To be called at once when an exec is read: a path that says nothing to others is completed from /proc.
+        """To be called at once when an exec is read: a path that tells others nothing is completed from /proc.
 
         An absolute path stays as it was given: a script's own, not its interpreter's. One that cannot be
         completed any more stays as it was given, too, but for /proc/self/exe, which is the program before.
@@ -141,7 +141,7 @@ def key_of(process: ProcessKey) -> Key:
 
 
 def _private(path: str) -> bool:
-    """Does it mean something to that process alone? So busybox and runc execute themselves, fexecve() a file."""
+    """Does it mean something to that process alone? busybox and runc execute themselves, fexecve() a file."""
     return not path.startswith("/") or path.startswith(("/proc/self/", "/proc/thread-self/", "/dev/fd/"))
 
 
