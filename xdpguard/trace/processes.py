@@ -57,19 +57,15 @@ class Processes:
         self._changed()
 
     def noticed(self, event: TaskEvent) -> TaskEvent:
-        """To be called at once when an exec is read: a path that tells others nothing is completed from /proc.
+        """To be called at once when an exec is read: a path of the process's own is completed from /proc.
 
         An absolute path stays as it was given: a script's own, not its interpreter's. One that cannot be
-        completed any more stays as it was given, too, but for /proc/self/exe, which is the program before.
+        completed any more stays as it was given, too.
         """
         if event.kind != "exec" or event.path is None or not _private(event.path):
             return event
-        key = key_of(event.process)
-        found = self._agreed(key)
-        if found is not None and found.exe:
-            return replace(event, path=found.exe)
-        before = self._table.ancestry(key).processes
-        return replace(event, path=before[0].exe) if event.path == _ITSELF and before else event
+        found = self._agreed(key_of(event.process))
+        return replace(event, path=found.exe) if found is not None and found.exe else event
 
     def apply(self, event: TaskEvent) -> None:
         key = key_of(event.process)
@@ -82,9 +78,16 @@ class Processes:
                 return  # a thread of its own process
             self._table.apply(Forked(key, parent, event.comm, event.uid, event.gid))
         else:
-            self._table.apply(Executed(key, event.comm, event.path, event.uid, event.gid))
+            self._table.apply(Executed(key, event.comm, self._executed(key, event), event.uid, event.gid))
         if key in self._told:
             self._changed()
+
+    def _executed(self, key: Key, event: TaskEvent) -> str | None:
+        """/proc/self/exe, of which nobody could be asked any more, is the program that it was before."""
+        if event.path != _ITSELF:
+            return event.path
+        before = self._table.ancestry(key).processes
+        return before[0].exe if before else None
 
     def lineage(self, process: ProcessKey) -> tuple[Ancestor, ...]:
         """The process first, its oldest known ancestor last. Empty: never seen, and gone."""
