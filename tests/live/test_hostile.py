@@ -160,7 +160,7 @@ def test_a_device_that_refuses_native_mode_is_named(site: Site) -> None:
 SINGLE_BUFFER = """
 from xdpguard.guard import programs
 from xdpguard.kernel import bpf, compile, objects, program
-def load(bound, numbers, statistics):
+def load(bound, numbers, statistics, accounts):
     return program.load(compile.INGRESS, bpf.PROG_XDP, bound, numbers, statistics=statistics), False
 programs._load_ingress = load
 """

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ipaddress import ip_address
 
@@ -36,6 +36,7 @@ class Book:
 
     fd: int
     netns: int
+    keys: list[bytes] = field(default_factory=list)
 
     def add(
         self, pid: int, port: int, *, local: str = "0.0.0.0", remote: str | None = None, remote_port: int = 0,
@@ -50,6 +51,16 @@ class Book:
         )
         abi().put(known, "xg_owner.attribution", abi().numbers["XG_BY_EXACT"] | flags)
         bpf.map_update(self.fd, key, bytes(known))
+        self.keys.append(key)
+
+    def close(self) -> None:
+        """The map is the host's, and the next namespace may get this one's inode."""
+        for key in self.keys:
+            try:
+                bpf.map_delete(self.fd, key)
+            except FileNotFoundError:  # least recently used, or the same twice
+                pass
+        os.close(self.fd)
 
 
 @pytest.fixture
@@ -61,8 +72,9 @@ def book(site: Site) -> Iterator[Book]:
 
 def opened(site: Site) -> Iterator[Book]:
     fd = owners.shared()
-    yield Book(fd, inside(site.end.name, netns.identity).inode)
-    os.close(fd)
+    book = Book(fd, inside(site.end.name, netns.identity).inode)
+    yield book
+    book.close()
 
 
 def side(site: Site, hook: str = "ingress") -> HookOwners:
