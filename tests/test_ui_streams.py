@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import sys
+from typing import Any
 
 import pytest
 
@@ -59,6 +60,30 @@ def test_a_reader_that_is_gone_is_told_apart_from_a_full_disk(monkeypatch: pytes
     monkeypatch.setattr(sys, "stdout", Failing(errno.ENOSPC))
     with pytest.raises(KernelError, match="cannot write to standard output: failed"):
         emit("x")
+
+
+class Short(io.RawIOBase):
+    """An unbuffered file that takes a few bytes at a time, as a write() does that a signal cuts short."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
+        few = bytes(data)[:7]
+        self.taken += few
+        return len(few)
+
+
+def test_nothing_is_lost_where_standard_output_has_no_buffer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PYTHONUNBUFFERED. Python itself loses what is left of a write that was cut short."""
+    file = Short()
+    unbuffered: Any = file  # as Python makes it, though its types forbid it
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(unbuffered, "utf-8", write_through=True))
+    emit("a line of text, \N{SNOWMAN}\n" * 3)
+    assert file.taken.decode() == "a line of text, \N{SNOWMAN}\n" * 3
 
 
 def test_standard_output_may_be_closed_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,7 @@ enum { ESTABLISHED = 1, SYN_SENT, SYN_RECV, FIN_WAIT1, FIN_WAIT2, TIME_WAIT, CLO
 
 static __always_inline struct xg_socket *known(u64 sk)
 {
-	struct xg_socket *socket = map_lookup(MAP(XG_MAP_SOCKETS), &sk);
-	return socket && socket->stage != XG_STAGE_ENDED ? socket : 0;
+	return map_lookup(MAP(XG_MAP_SOCKETS), &sk);
 }
 
 // Begin a socket's life in the table with the current process as its owner; attribution XG_BY_NOBODY: with none.
@@ -118,8 +117,10 @@ static __always_inline void taken(u64 sk, struct xg_socket *socket, u32 attribut
 	socket->opened = boot_time();
 	socket->ifindex = device_of(sk);
 	report(XG_EV_ACCEPT, sk, socket, 0, 0);
-	if (FIELD(sk, u8, SOCK_STATE) == CLOSE) // its end was told already, and nothing else would forget it
-		socket->stage = XG_STAGE_ENDED;
+	u32 state = FIELD(sk, u8, SOCK_STATE);
+	socket->early = state == SYN_RECV;
+	if (state == CLOSE) // its end was told already, and nothing else would forget it
+		forget(sk);
 }
 
 // A socket is in use by the current process: `socket` is what the table knows of it.

@@ -157,7 +157,6 @@ enum xg_stage {
 	XG_STAGE_ARRIVED,    // established from outside, not accepted yet: it has no owner
 	XG_STAGE_OPEN,       // its connect or accept was reported, or it is older than the tracing
 	XG_STAGE_LISTENING,
-	XG_STAGE_ENDED,     // its accept was reported after its close: whatever uses this address next is another socket
 };
 
 struct xg_socket {
@@ -167,7 +166,7 @@ struct xg_socket {
 	__u32 stage; // enum xg_stage
 	__u32 incoming;
 	__u32 ifindex;
-	__u32 pad;
+	__u32 early; // 1: accepted before it was established (TCP Fast Open)
 };
 
 struct xg_peer {

@@ -20,7 +20,7 @@ static __always_inline void established(u64 sk, u32 old, struct xg_socket *socke
 		report(XG_EV_CONNECT, sk, socket, 0, 0);
 		return;
 	}
-	if (!socket) // else accepted already: TCP Fast Open
+	if (!socket || !socket->early) // an older socket's, whose end and accept() came at once
 		socket = begin(sk, XG_STAGE_ARRIVED, XG_BY_NOBODY);
 	if (!socket)
 		return;

@@ -6,12 +6,14 @@ static __always_inline void accepted(u64 sk)
 {
 	if (FIELD(sk, u16, SOCK_PROTOCOL) != TCP)
 		return;
-	struct xg_socket *socket = map_lookup(MAP(XG_MAP_SOCKETS), &sk);
-	u32 stage = socket ? socket->stage : 0;
-	if (stage == XG_STAGE_OPEN || (stage == XG_STAGE_ENDED && FIELD(sk, u8, SOCK_STATE) == CLOSE))
-		return; // the other probe of accept() was first
-	taken(sk, known(sk), XG_BY_EXACT);
+	struct xg_socket *socket = known(sk);
+	if (!socket || socket->stage != XG_STAGE_OPEN)
+		taken(sk, socket, XG_BY_EXACT);
 }
+
+// What this thread has accepted last, beside the call of the same map: a connection that is reset meanwhile is
+// forgotten, and the second probe of one accept() must not tell of it again.
+#define ACCEPTED (1ull << 63)
 
 #ifdef XG_REGISTER_FIRST
 // int tcp_v4_connect(struct sock *, struct sockaddr *, int), and v6, which calls v4 for a v4-mapped address. The
@@ -53,9 +55,12 @@ int xdpguard_tcp_connect_return(struct xg_registers *ctx)
 // struct sock *inet_csk_accept(...): NULL if it failed.
 int xdpguard_accept_return(struct xg_registers *ctx)
 {
-	u64 sk = ARGUMENT(ctx, RESULT);
-	if (sk)
-		accepted(sk);
+	u64 sk = ARGUMENT(ctx, RESULT), thread = current_ids() | ACCEPTED;
+	struct xg_call call = {.sock = sk};
+	if (!sk)
+		return 0;
+	accepted(sk);
+	map_update(MAP(XG_MAP_CALLS), &thread, &call, UPDATE_ANY);
 	return 0;
 }
 
@@ -84,8 +89,12 @@ int xdpguard_accept_exit(void *ctx)
 	s64 fd = *(s64 *)(ctx + XG_AT_RET);
 	if (fd < 0)
 		return 0;
-	u64 sk = socket_of(fd);
-	if (sk)
+	u64 sk = socket_of(fd), thread = current_ids() | ACCEPTED;
+	struct xg_call *call = map_lookup(MAP(XG_MAP_CALLS), &thread);
+	u64 told = call ? call->sock : 0;
+	if (told)
+		map_delete(MAP(XG_MAP_CALLS), &thread);
+	if (sk && sk != told)
 		accepted(sk);
 	return 0;
 }

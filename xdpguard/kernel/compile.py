@@ -47,7 +47,7 @@ PASS = Source("xdp/pass.c", "xdpguard_pass")
 
 def bytecode(source: Source) -> bytes:
     """The program's instructions, 8 bytes each, from the cache or from the compiler."""
-    path = _path(source)
+    path = _paths([source])[source]
     kept = _read(path)
     if kept is None:
         kept = compile_source(source)
@@ -57,11 +57,12 @@ def bytecode(source: Source) -> bytes:
 
 def bytecode_by_child(sources: Iterable[Source]) -> dict[Source, bytes]:
     """The same of several programs, where none is compiled in this process: BCC takes 70 MB for good."""
-    found = {source: _read(_path(source)) for source in sources}
+    paths = _paths(sources)
+    found = {source: _read(path) for source, path in paths.items()}
     missing = [source for source, kept in found.items() if kept is None]
     compiled = dict(zip(missing, _ask_child(missing), strict=True)) if missing else {}
     for source, code in compiled.items():
-        _write(_path(source), code)
+        _write(paths[source], code)
     return {source: kept if kept is not None else compiled[source] for source, kept in found.items()}
 
 
@@ -103,20 +104,22 @@ def _compile_all(sources: Sequence[Source]) -> list[bytes]:
     return [done[source] for source in sources]
 
 
-def _path(source: Source) -> Path:
-    return CACHE / f"{source.function}-{_fingerprint(source)}.bpf"
-
-
-def _fingerprint(source: Source) -> str:
-    """Changes with any source file, the definitions, the compiler or what is done to its output."""
-    digest = hashlib.blake2s(digest_size=16)
+def _paths(sources: Iterable[Source]) -> dict[Source, Path]:
+    """Where each is kept. The name changes with any file below ``bpf/``, the definitions, the compiler or
+    what is done to its output. The files are read once, however many programs there are.
+    """
+    common = hashlib.blake2s(digest_size=16)
     folder = abi.folder()
     for file in sorted([*folder.rglob("*.h"), *folder.rglob("*.c")]):
-        digest.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
-    digest.update(repr((source.file, source.function, source.defines)).encode())
-    digest.update((_bcc_folder() / "version.py").read_bytes())
-    digest.update(Path(loops.__file__).read_bytes())
-    return digest.hexdigest()
+        common.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
+    common.update((_bcc_folder() / "version.py").read_bytes())
+    common.update(Path(loops.__file__).read_bytes())
+    found = {}
+    for source in sources:
+        own = common.copy()
+        own.update(repr((source.file, source.function, source.defines)).encode())
+        found[source] = CACHE / f"{source.function}-{own.hexdigest()}.bpf"
+    return found
 
 
 def _bcc_folder() -> Path:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
+from typing import TextIO
 
 from xdpguard.errors import KernelError, RulesError, XdpguardError
 from xdpguard.ui.text import printable
@@ -17,12 +21,27 @@ def emit(text: str) -> None:
     if sys.stdout is None:  # started with standard output closed
         raise OutputClosed
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        _write_all(sys.stdout, text)
     except BrokenPipeError:
         raise OutputClosed from None
     except OSError as error:
         raise unwritten(error) from error
+
+
+def _write_all(stream: TextIO, text: str) -> None:
+    """PYTHONUNBUFFERED leaves no buffer, and Python then loses the rest of a write() cut by a signal."""
+    raw = getattr(stream, "buffer", None)
+    if not isinstance(raw, io.RawIOBase):
+        stream.write(text)
+        stream.flush()
+        return
+    stream.flush()
+    left = memoryview(text.encode(stream.encoding, stream.errors or "strict"))
+    while left:
+        written = raw.write(left)
+        if written is None:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        left = left[written:]
 
 
 def unwritten(error: OSError) -> KernelError:
