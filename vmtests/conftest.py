@@ -1,5 +1,5 @@
 """The option and the fixtures that VM tests share; they are made in lab_fixtures.py."""
 
-from lab_fixtures import image, lab, pytest_addoption
+from lab_fixtures import image, kernel, lab, pytest_addoption, ran, traced, trial
 
-__all__ = ["image", "lab", "pytest_addoption"]
+__all__ = ["image", "kernel", "lab", "pytest_addoption", "ran", "traced", "trial"]

@@ -1,17 +1,23 @@
 """Fixtures of the VM tests: the kernel that a run is about, and the machines of a module.
 
-``--kernel NAME`` picks one of kernels.toml. A kernel that cannot be had skips what needs it, with the reason.
+``--kernel NAME`` picks one of kernels.toml; ``kernel`` is each of them in turn, booted once for all that is
+tried on every kernel. A kernel that cannot be had skips what needs it, with the reason.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
+import trace_run
+from trace_run import TraceRun
 from vmlab import kernels, topology
-from vmlab.errors import NotFetched
-from vmlab.kernels import Image
+from vmlab import trial as trials
+from vmlab.errors import LabError, NotFetched
+from vmlab.kernels import Image, Kernel
 from vmlab.lab import Lab
+from vmlab.trial import Trial
 
 DEFAULT = "6.12"
 
@@ -39,3 +45,60 @@ def lab(request: pytest.FixtureRequest, image: Image) -> Iterator[Lab]:
     """The topology that the module names as TOPOLOGY, booted once for all of its tests."""
     with Lab(topology.read(request.module.TOPOLOGY), image) as made:
         yield made
+
+
+@dataclass(slots=True)
+class Ran:
+    """What was tried on one kernel: all that the tests of this run ask for. An error is its askers' only."""
+
+    trial: Trial | LabError | None = None
+    traced: TraceRun | LabError | None = None
+
+
+@pytest.fixture(scope="session", params=kernels.listed(), ids=lambda kernel: kernel.name)
+def kernel(request: pytest.FixtureRequest) -> Kernel:
+    found = request.param
+    assert isinstance(found, Kernel)
+    return found
+
+
+@pytest.fixture(scope="session")
+def ran(kernel: Kernel, request: pytest.FixtureRequest) -> Ran:
+    """One boot a kernel. The machine is gone before the first test looks: one at a time."""
+    try:
+        found = kernels.fetch(kernel)
+    except NotFetched as error:
+        pytest.skip(str(error))
+    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    done = Ran()
+    with Lab(topology.read("single"), found) as lab:
+        lab["host"].request("import of the package", 300, do="warm")
+        if "trial" in wanted:
+            try:
+                done.trial = trials.run(lab["host"])
+            except LabError as error:
+                done.trial = error
+        if "traced" in wanted:
+            try:
+                done.traced = trace_run.run(lab["host"])
+            except LabError as error:
+                done.traced = error
+    return done
+
+
+@pytest.fixture(scope="session")
+def trial(ran: Ran) -> Trial:
+    """What the verbs did."""
+    if isinstance(ran.trial, LabError):
+        raise ran.trial
+    assert ran.trial is not None
+    return ran.trial
+
+
+@pytest.fixture(scope="session")
+def traced(ran: Ran) -> TraceRun:
+    """What the tracing told."""
+    if isinstance(ran.traced, LabError):
+        raise ran.traced
+    assert ran.traced is not None
+    return ran.traced

@@ -1,7 +1,7 @@
 """On every kernel: the verbs in both modes, reload and rollback, the verifier, a kprobe and a tracepoint.
 
-Each kernel boots once, does what vmlab/trial.py lists, and is gone before the next one boots; the tests look
-at the results. One kernel only: `-k newest`.
+Each kernel boots once (lab_fixtures.py), does what vmlab/trial.py lists, and is gone before the next one
+boots; the tests look at the results. One kernel only: `-k newest`.
 """
 
 from __future__ import annotations
@@ -10,36 +10,16 @@ import json
 from typing import Any
 
 import pytest
-from vmlab import kernels, topology
+from vmlab import kernels
 from vmlab import trial as trials
 from vmlab.errors import NotFetched
 from vmlab.kernels import Kernel
-from vmlab.lab import Lab
 from vmlab.machine import Result
 from vmlab.trial import CARD, PACKETS, REDIRECT, RULES, VETH, Trial
 
 INTERFACES = (VETH, CARD)
 _HOOK_AND_RULE = {VETH: ("ingress", "no-discard"), CARD: ("egress", "web-answers")}
 _LIMIT = 1_000_000  # BPF_COMPLEXITY_LIMIT_INSNS, linux/bpf.h
-
-
-@pytest.fixture(scope="module", params=kernels.listed(), ids=lambda kernel: kernel.name)
-def kernel(request: pytest.FixtureRequest) -> Kernel:
-    found = request.param
-    assert isinstance(found, Kernel)
-    return found
-
-
-@pytest.fixture(scope="module")
-def trial(kernel: Kernel) -> Trial:
-    """The machine is gone before the first test looks: one at a time."""
-    try:
-        image = kernels.fetch(kernel)
-    except NotFetched as error:
-        pytest.skip(str(error))
-    with Lab(topology.read("single"), image) as lab:
-        found = trials.run(lab["host"])
-    return found
 
 
 def test_at_least_two_kernels_can_be_had() -> None:
