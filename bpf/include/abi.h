@@ -4,14 +4,17 @@
 #ifndef XDPGUARD_ABI_H
 #define XDPGUARD_ABI_H
 
-#define XG_ABI_VERSION 1
+#define XG_ABI_VERSION 2
 #define XG_MAGIC 0x64475058 // "XPGd", first word of the control page and of every blob
 
 // ---- limits -------------------------------------------------------------------------------------------
 #define XG_SLOTS 4          // generations held at once; slot 0 is the built-in "no rules: pass"
+#define XG_MAX_RULES 131008 // per hook: with the other counters of it just under 2^17
 #define XG_BLOCK_RULES 4096 // rules one block of a bit vector covers: 64 words of 64 bits
-#define XG_MAX_BLOCKS 8     // blocks a class may have, so XG_MAX_RULES rules per hook
-#define XG_MAX_RULES 32768
+#define XG_MAX_BLOCKS 8     // blocks a class may have
+#define XG_MAX_WIDE 32768   // so many rules of a hook may be found by bit vectors; see classify.h
+#define XG_MAX_LIST 32      // rules of one list
+#define XG_MAX_HOPS 8       // buckets in which a pair may lie
 #define XG_MAX_TARGETS 256  // distinct redirect targets per hook
 #define XG_MAX_EXT_HEADERS 8 // IPv6 extension headers read before the chain counts as too deep
 
@@ -148,19 +151,70 @@ struct xg_account {
 };
 
 // ---- the blob: one generation's tables for both hooks, one value ------------------------------------------
-// Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere.
-// A paged table: __u16 page[pages], then __u16 class[256] per distinct page. An address table: see classify.h.
+// Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere; what is read
+// by the cache line (XG_LINE bytes) starts on one. How they are searched is said in classify.h.
+#define XG_LINE 64
+// What is known of an address, or of a pair of classes, in one word: the first rule that may apply, and where its
+// further conditions are.
+//   bits 0-19 the rule (XG_NO_RULE: none); 20-48 a condition's number, or an entry's if bit 49 (a list) is set;
+//   50-63, of an address: its broad class, by which the rules of the other side's lists know it.
+#define XG_RULE_MASK 0xfffff
+#define XG_NO_RULE 0xfffff
+#define XG_AT_SHIFT 20
+#define XG_AT_MASK 0x1fffffff
+#define XG_LIST_SHIFT 49
+#define XG_BROAD_SHIFT 50
+#define XG_MAX_BROAD 16384
+// An entry of a list: bits 0-19 the rule, 20-48 its condition, 63 the last of its list.
+// A condition: the lowest and the highest value of each lane of a packet's word. The guard bit above each lane is set
+// in `high`, so that one subtraction compares all lanes.
+struct xg_condition {
+	__u64 low;
+	__u64 high;
+};
+#define XG_LANE_SPORT 0  // 16 bits
+#define XG_LANE_DPORT 17 // 16 bits
+#define XG_LANE_L4 34    // 7 bits: a class of the L4 index
+#define XG_LANE_VLAN 42  // 6 bits: a class of the VLAN id
+#define XG_LANE_BROAD 49 // 14 bits: the broad class of the address on the other side
+#define XG_LANE_GUARDS 0x8001020200010000
+#define XG_MAX_L4_CLASSES 128
+#define XG_MAX_VLAN_CLASSES 64
+// An address tree: intervals in ascending order, four rows (IPv4) or four heads (IPv6) to a line, above them the
+// highest address of each line, sixteen __u32 or eight __u64 to a line, and so on up to a single line.
+#define XG_TREE_LEVELS 8
+struct xg_tree {
+	__u32 level[XG_TREE_LEVELS]; // offset of each level, the top first
+	__u32 leaves;                // offset of struct xg_row (IPv4), struct xg_head (IPv6)
+	__u32 lows;                  // IPv6: offset of __u64 low halves
+	__u32 rows;                  // IPv6: offset of struct xg_row, one for each low half
+	__u32 pad;
+};
+struct xg_row { // an interval
+	__u32 last; // IPv4: its highest address
+	__u32 pair; // class among the rules that are specific on both sides; 0: none
+	__u64 word; // as above
+};
+struct xg_head { // all intervals that end in one high half
+	__u64 high;
+	__u32 first; // number of the first of them among the low halves
+	__u32 steps; // of a binary search among them: 2^steps - 1 are compared
+};
+struct xg_addresses { // of one family
+	__u32 depth;      // levels of both trees above their leaves
+	__u32 fallback;   // the first rule that takes every packet of the family
+	__u32 wide;       // the first rule that is found by bit vectors
+	__u32 src_wide;   // offset of __u32 per broad class: offset of its class record
+	__u32 dst_wide;
+	__u32 pad;
+	struct xg_tree src, dst;
+};
+// A paged table: __u16 page[pages], then __u16 class[256] per distinct page.
 struct xg_paged {
 	__u32 pages;   // offset of __u16 page numbers
 	__u32 entries; // offset of __u16 class numbers, 256 a page
 	__u32 classes; // offset of class records: __u64 blocks present, then __u32 offset[stride] of each block
 	__u32 pad;
-};
-struct xg_address {
-	__u32 starts;  // offset of interval starts, ascending: __u32 each (IPv4), two __u64 high, low (IPv6)
-	__u32 numbers; // offset of __u32 class numbers, one an interval
-	__u32 steps;   // binary search steps: 2^steps intervals, padded with the highest start
-	__u32 classes; // offset of class records, as above
 };
 enum xg_small { XG_SPORT, XG_DPORT, XG_L4, XG_VLAN, XG_SMALL_DIMENSIONS = 4 };
 struct xg_target { // of a redirect
@@ -172,16 +226,29 @@ struct xg_target { // of a redirect
 };
 struct xg_hook {
 	__u32 rules;            // number of rules
-	__u32 class_stride;     // bytes of a class record
 	__u32 default_action;   // XG_DROP or XG_PASS
 	__u32 malformed_action; // XG_DROP or XG_PASS
 	__u32 drop_fragments;
 	__u32 actions;          // offset of __u16 per rule: action | target index << 8
 	__u32 targets;          // offset of struct xg_target
-	__u32 pad;
+	__u32 l4_classes;       // offset of __u8 per L4 index
+	__u32 vlan_classes;     // offset of __u8 per VLAN id
+	__u32 conditions;       // offset of struct xg_condition
+	__u32 entries;          // offset of __u64 list entries
+	__u32 pairs;            // offset of lines of four struct xg_pair
+	__u32 pair_lines;
+	__u32 class_stride;     // bytes of a class record
+	__u32 wide_rules;       // offset of __u32: bit number -> rule
+	__u32 arp_fallback;     // the first rule that takes every ARP frame
+	__u32 arp_wide;         // offset of the class record that all rules for ARP are in
+	__u32 arp_first;        // the first of those rules
 	__u64 zero;             // always 0: see HIDE in memory.h
+	struct xg_addresses ipv4, ipv6;
 	struct xg_paged small[XG_SMALL_DIMENSIONS];
-	struct xg_address src4, dst4, src6, dst6;
+};
+struct xg_pair {
+	__u64 key;  // source class | destination class << 32; 0: free
+	__u64 word; // as above
 };
 struct xg_blob {
 	__u32 magic;
@@ -193,17 +260,17 @@ struct xg_blob {
 	__u32 pad;
 	struct xg_hook hook[XG_HOOKS];
 };
-// Indices into the small dimensions. Ports: 0-65535; then one page each for "no such field" and for ICMP.
-#define XG_PORT_NONE 65536
-#define XG_PORT_ICMP 65792  // + ICMP or ICMPv6 type (as source port) or code (as destination port)
-#define XG_PORT_PAGES 258
-// L4: protocol number of IPv4, of IPv6; ARP; TCP with a readable header: flags byte of IPv4, of IPv6.
+// Indices into the small dimensions. Ports: 0-65535, or ICMP type (as source port) and code (as destination port).
+#define XG_PORT_PAGES 256
+// L4: protocol number of IPv4, of IPv6, where no L4 header could be read (later fragments, other protocols); ARP; the
+// flags byte of a TCP header behind IPv4, IPv6; protocol number of IPv4, of IPv6 with another header that was read.
 #define XG_L4_IPV4 0
 #define XG_L4_IPV6 256
 #define XG_L4_ARP 512
 #define XG_L4_TCP4 768
 #define XG_L4_TCP6 1024
-#define XG_L4_PAGES 5
+#define XG_L4_HEADER 1280 // + XG_L4_IPV4 or XG_L4_IPV6 + number
+#define XG_L4_PAGES 7
 #define XG_VLAN_NONE 4096
 #define XG_VLAN_PAGES 17
 

@@ -19,9 +19,9 @@ static long (*account_update)(void *map, void *key, void *value, u64 flags) = (v
 // ARP; neighbour discovery and multicast membership (ICMPv6 130-137 and 143, IGMP).
 static __always_inline u32 is_the_kernels(struct pkt *p)
 {
-	u32 type = p->sport - XG_PORT_ICMP;
+	u32 type = p->sport;
 	if (p->protocol == XG_PROTO_ICMPV6)
-		return type - 130 <= 7 || type == 143;
+		return p->l4 >= XG_L4_HEADER && (type - 130 <= 7 || type == 143);
 	return p->protocol == XG_PROTO_ARP || p->l4 == XG_L4_IPV4 + 2;
 }
 
@@ -77,7 +77,7 @@ static __always_inline struct xg_owner *choose(struct xg_account_key *key, struc
 		return 0;
 	}
 	key->kind = XG_ACCOUNT_NO_PORTS;
-	if ((p->protocol != XG_PROTO_TCP && p->protocol != XG_PROTO_UDP) || p->sport > 65535)
+	if ((p->protocol != XG_PROTO_TCP && p->protocol != XG_PROTO_UDP) || p->l4 < XG_L4_TCP4)
 		return 0;
 	key->kind = XG_ACCOUNT_NO_OWNER;
 	struct xg_owner *owner = owner_of(p, hook);

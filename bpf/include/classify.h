@@ -1,113 +1,127 @@
 // struct pkt -> the index of the first rule that matches. The kernel half of xdpguard/classify/.
 //
-// Each dimension maps the packet's value to a class, and a class is the set of rules that allow the value, as a
-// bit vector in three levels: which blocks of 4,096 rules are not empty, in a block which words of 64 rules, in
-// a word the rules. The vectors of all dimensions are ANDed from the top; the first bit left is the first match
-// (Lakshman and Stiliadis, SIGCOMM 1998; aggregation: Baboescu and Varghese, SIGCOMM 2001). The answer is exact:
-// the loop is as long as all blocks and words that there can be.
+// Rules are split by how specific their addresses are (xdpguard/classify/split.py). Specific on both sides: found in
+// a hash of pairs of address classes. On one side: in a list of that address's class. On none, and the few that
+// fit nowhere else: by bit vectors (wide.h). Of each group the first match is found; the first of those wins. What a
+// rule says beside its specific addresses is a condition: six lanes of one word that are compared at once.
 #ifndef XDPGUARD_CLASSIFY_H
 #define XDPGUARD_CLASSIFY_H
 
-#include "pkt.h"
+#include "tree.h"
+#include "wide.h"
 
-#define XG_NO_RULE 0xffffffff
-#define XG_MAX_SEARCH 22
+#define XG_PAIR_HASH 0x9E3779B97F4A7C15ULL // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
 
-// Bit number of the lowest set bit. __builtin_ctzll has no BPF instruction: BCC 0.26 crashes on it, and clang 19
-// makes it a load from a table of constants, which BCC does not relocate. The empty assembly keeps clang from
-// seeing that the two steps together are just that.
-static __always_inline u64 lowest_bit(u64 x)
+// The lanes of a packet that are the same for all groups.
+static __always_inline u64 lanes_of(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
-	x = (x & -x) - 1;
-	asm("" : "+r"(x));
-	x = x - ((x >> 1) & 0x5555555555555555ULL);
-	x = (x & 0x3333333333333333ULL) + ((x >> 2) & 0x3333333333333333ULL);
-	x = (x + (x >> 4)) & 0x0f0f0f0f0f0f0f0fULL;
-	return (x * 0x0101010101010101ULL) >> 56;
+	u64 l4 = load8(b, hook->l4_classes + p->l4), vlan = load8(b, hook->vlan_classes + p->vlan);
+	return p->sport << XG_LANE_SPORT | p->dport << XG_LANE_DPORT | l4 << XG_LANE_L4 | vlan << XG_LANE_VLAN;
 }
 
-// -> offset of the class record of a small value
-static __always_inline u64 small_class(struct blob b, struct xg_paged *table, u64 index, u64 stride)
+static __always_inline int holds(struct blob b, struct xg_hook *hook, u64 number, u64 lanes)
 {
-	u64 page = load16(b, table->pages + (index >> 8) * 2);
-	u64 number = load16(b, table->entries + ((page << 8) | (index & 255)) * 2);
-	return table->classes + number * stride;
+	u64 at = hook->conditions + number * sizeof(struct xg_condition);
+	u64 low = load64(b, at), high = load64(b, at + 8);
+	return ((((lanes | XG_LANE_GUARDS) - low) & (high - lanes)) & XG_LANE_GUARDS) == XG_LANE_GUARDS;
 }
 
-// Branch-free binary search: the sign of (start - value - 1) is the step.
-static __always_inline u64 ipv4_class(struct blob b, struct xg_address *table, u64 value, u64 stride, u64 zero)
+// The first rule that a word stands for and that holds, if it comes before `best`.
+static __always_inline u64 better(struct blob b, struct xg_hook *hook, u64 best, u64 word, u64 lanes)
 {
-	u64 low = 0, steps = table->steps & 31;
-	for (int i = 0; i < XG_MAX_SEARCH; i++) {
-		if (!steps)
+	u64 rule = word & XG_RULE_MASK, at = (word >> XG_AT_SHIFT) & XG_AT_MASK;
+	if (rule >= best)
+		return best;
+	if (!((word >> XG_LIST_SHIFT) & 1))
+		return holds(b, hook, at, lanes) ? rule : best;
+	at = hook->entries + at * 8;
+	for (int i = 0; i < XG_MAX_LIST; i++) {
+		u64 entry = load64(b, at);
+		rule = entry & XG_RULE_MASK;
+		if (rule >= best)
 			break;
-		steps = (steps - 1) & 31;
-		u64 half = 1ULL << steps;
-		u64 start = load32(b, table->starts + (low + half) * 4);
-		low = (low + (half & ((s64)(start - value - 1) >> 63))) & 0x3fffff;
+		if (holds(b, hook, (entry >> XG_AT_SHIFT) & XG_AT_MASK, lanes))
+			return rule;
+		if ((s64)entry < 0)
+			break;
+		at += 8;
 	}
-	HIDE(low, zero);
-	return table->classes + load32(b, table->numbers + low * 4) * stride;
+	return best;
 }
 
-static __always_inline u64 ipv6_class(struct blob b, struct xg_address *table, u64 high, u64 low, u64 stride, u64 zero)
+// -> the word of a pair of classes; XG_NO_RULE: no rule has both
+static __always_inline u64 pair_word(struct blob b, struct xg_hook *hook, u64 src, u64 dst)
 {
-	u64 found = 0, steps = table->steps & 31;
-	for (int i = 0; i < XG_MAX_SEARCH; i++) {
-		if (!steps)
+	u64 key = src | dst << 32;
+	u64 at = (((key * XG_PAIR_HASH) >> 32) * hook->pair_lines) >> 32;
+	for (int i = 0; i < XG_MAX_HOPS; i++) {
+		u8 *line = line_at(b, hook->pairs + at * XG_LINE);
+		struct xg_pair *pair = (struct xg_pair *)line;
+		if (pair[0].key == key)
+			return pair[0].word;
+		if (pair[1].key == key)
+			return pair[1].word;
+		if (pair[2].key == key)
+			return pair[2].word;
+		if (pair[3].key == key)
+			return pair[3].word;
+		if (!pair[3].key)
 			break;
-		steps = (steps - 1) & 31;
-		u64 half = 1ULL << steps;
-		u64 at = table->starts + (found + half) * 16;
-		u64 start_high = load64(b, at), start_low = load64(b, at + 8);
-		if (start_high < high || (start_high == high && start_low <= low))
-			found = (found + half) & 0x3fffff;
+		at += 1;
 	}
-	HIDE(found, zero);
-	return table->classes + load32(b, table->numbers + found * 4) * stride;
+	return XG_NO_RULE;
+}
+
+// What the search among the rules' addresses has left to do: the best rule so far, and the wide ones.
+struct candidates {
+	u64 best;
+	u64 wide;   // the first wide rule
+	u64 c0, c1; // class records of both addresses among the wide rules
+};
+
+static __always_inline struct candidates specific(struct blob b, struct xg_hook *hook, struct pkt *p, struct xg_addresses *t)
+{
+	struct place src, dst;
+	if (p->family == 6)
+		find6(b, t, p, &src, &dst);
+	else
+		find4(b, t, p, &src, &dst);
+	HIDE(src.pair, hook->zero);
+	HIDE(src.word, hook->zero);
+	HIDE(dst.pair, hook->zero);
+	HIDE(dst.word, hook->zero);
+	u64 lanes = lanes_of(b, hook, p), best = t->fallback;
+	u64 src_broad = src.word >> XG_BROAD_SHIFT, dst_broad = dst.word >> XG_BROAD_SHIFT;
+	if (src.pair && dst.pair)
+		best = better(b, hook, best, pair_word(b, hook, src.pair, dst.pair), lanes);
+	HIDE(best, hook->zero);
+	best = better(b, hook, best, src.word, lanes | dst_broad << XG_LANE_BROAD);
+	HIDE(best, hook->zero);
+	best = better(b, hook, best, dst.word, lanes | src_broad << XG_LANE_BROAD);
+	struct candidates c = {best, t->wide, 0, 0};
+	if (c.wide < best) {
+		c.c0 = load32(b, t->src_wide + src_broad * 4);
+		c.c1 = load32(b, t->dst_wide + dst_broad * 4);
+	}
+	return c;
 }
 
 static __always_inline u32 classify(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
-	u64 stride = hook->class_stride, zero = hook->zero;
-	u64 c0, c1;
-	if (p->family == 6) {
-		c0 = ipv6_class(b, &hook->src6, p->src_high, p->src_low, stride, zero);
-		c1 = ipv6_class(b, &hook->dst6, p->dst_high, p->dst_low, stride, zero);
-	} else { // ARP has no address conditions: any class will do
-		c0 = ipv4_class(b, &hook->src4, p->src_low, stride, zero);
-		c1 = ipv4_class(b, &hook->dst4, p->dst_low, stride, zero);
+	// ARP has no addresses that a rule could name.
+	struct candidates c = {hook->arp_fallback, hook->arp_first, hook->arp_wide, hook->arp_wide};
+	if (p->family)
+		c = specific(b, hook, p, p->family == 6 ? &hook->ipv6 : &hook->ipv4);
+	HIDE(c.best, hook->zero);
+	HIDE(c.wide, hook->zero);
+	HIDE(c.c0, hook->zero);
+	HIDE(c.c1, hook->zero);
+	if (c.wide < c.best) {
+		u64 rule = first_wide(b, hook, p, c.c0, c.c1);
+		if (rule < c.best)
+			return rule;
 	}
-	u64 c2 = small_class(b, &hook->small[XG_SPORT], p->sport, stride);
-	u64 c3 = small_class(b, &hook->small[XG_DPORT], p->dport, stride);
-	u64 c4 = small_class(b, &hook->small[XG_L4], p->l4, stride);
-	u64 c5 = small_class(b, &hook->small[XG_VLAN], p->vlan, stride);
-
-#define AND6(load, a, b, c, d, e, f) (load(a) & load(b) & load(c) & load(d) & load(e) & load(f))
-#define BLOCKS(class) load64(b, class)
-#define BLOCK_OF(class) load32(b, (class) + 8 + block * 4)
-#define WORDS(offset) load64(b, offset)
-#define RULES(offset) load64(b, (offset) + 8 + word * 8)
-	u64 blocks = AND6(BLOCKS, c0, c1, c2, c3, c4, c5);
-	for (int i = 0; i < XG_MAX_BLOCKS; i++) {
-		if (!blocks)
-			break;
-		u64 block = lowest_bit(blocks) & 63;
-		blocks &= blocks - 1;
-		u64 o0 = BLOCK_OF(c0), o1 = BLOCK_OF(c1), o2 = BLOCK_OF(c2);
-		u64 o3 = BLOCK_OF(c3), o4 = BLOCK_OF(c4), o5 = BLOCK_OF(c5);
-		u64 words = AND6(WORDS, o0, o1, o2, o3, o4, o5);
-		for (int j = 0; j < 64; j++) {
-			if (!words)
-				break;
-			u64 word = lowest_bit(words) & 63;
-			words &= words - 1;
-			u64 rules = AND6(RULES, o0, o1, o2, o3, o4, o5);
-			if (rules)
-				return block * XG_BLOCK_RULES + word * 64 + lowest_bit(rules);
-		}
-	}
-	return XG_NO_RULE;
+	return c.best;
 }
 
 #endif

@@ -65,7 +65,7 @@ static __always_inline struct verdict decide(struct generation *g, struct xg_hoo
 			v.action = hook->default_action;
 		return v;
 	}
-	rule &= XG_MAX_RULES - 1;
+	rule &= 0x1ffff;
 	u32 action = load16(g->blob, hook->actions + rule * 2);
 	v.action = action & 0xff;
 	v.decider = XG_COUNT_RULES + rule;

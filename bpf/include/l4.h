@@ -47,6 +47,7 @@ static __always_inline u32 parse_udp(struct frame *f, struct cursor at, struct p
 		return XG_MALFORMED_UDP;
 	p->sport = be16(udp);
 	p->dport = be16(udp + 2);
+	p->l4 += XG_L4_HEADER;
 	u32 client = f->hook == XG_INGRESS ? p->dport : p->sport;
 	u32 server = f->hook == XG_INGRESS ? p->sport : p->dport;
 	p->essential = p->family == 4 ? client == 68 && server == 67 : client == 546 && server == 547;
@@ -57,8 +58,9 @@ static __always_inline u32 parse_icmp(struct frame *f, struct cursor at, struct 
 {
 	NEED(f, at.offset, 8, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_ICMP);
 	u8 *icmp = f->data + at.offset;
-	p->sport = XG_PORT_ICMP + icmp[0];
-	p->dport = XG_PORT_ICMP + icmp[1];
+	p->sport = icmp[0];
+	p->dport = icmp[1];
+	p->l4 += XG_L4_HEADER;
 	p->essential = icmp[0] == 3 && icmp[1] == 4; // fragmentation needed, RFC 1191
 	return XG_REASON_NONE;
 }
@@ -68,8 +70,9 @@ static __always_inline u32 parse_icmpv6(struct frame *f, struct cursor at, struc
 	NEED(f, at.offset, 4, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_ICMPV6);
 	u8 *icmp = f->data + at.offset;
 	u32 type = icmp[0];
-	p->sport = XG_PORT_ICMP + type;
-	p->dport = XG_PORT_ICMP + icmp[1];
+	p->sport = type;
+	p->dport = icmp[1];
+	p->l4 += XG_L4_HEADER;
 	// Packet too big (RFC 8201); neighbour discovery, which a router never forwards (RFC 4861 7.1).
 	p->essential = type == 2 || (type - 133 <= 4 && hop_limit == 255);
 	return XG_REASON_NONE;
@@ -80,6 +83,7 @@ static __always_inline u32 parse_sctp(struct frame *f, struct cursor at, struct 
 	NEED(f, at.offset, 12, at.stop, first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_SCTP);
 	p->sport = be16(f->data + at.offset);
 	p->dport = be16(f->data + at.offset + 2);
+	p->l4 += XG_L4_HEADER;
 	return XG_REASON_NONE;
 }
 

@@ -124,6 +124,15 @@ struct blob {
 	u64 mask;
 };
 
+static __always_inline u8 load8(struct blob b, u64 offset)
+{
+	return *(b.base + (offset & (b.mask | 7)));
+}
+// A cache line, to be read at constant offsets.
+static __always_inline u8 *line_at(struct blob b, u64 offset)
+{
+	return b.base + (offset & (b.mask & ~(u64)(XG_LINE - 1)));
+}
 static __always_inline u64 load64(struct blob b, u64 offset)
 {
 	return *(u64 *)(b.base + (offset & b.mask));

@@ -159,7 +159,7 @@ static __always_inline u32 parse_frame(struct frame *f, struct pkt *p)
 	p->family = 0;
 	p->essential = 0;
 	p->l4 = 0;
-	p->sport = p->dport = XG_PORT_NONE;
+	p->sport = p->dport = 0;
 	p->src_high = p->src_low = p->dst_high = p->dst_low = 0;
 	if (f->l3_device)
 		reason = parse_l3_device(f, p, &type);

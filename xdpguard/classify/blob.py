@@ -5,6 +5,7 @@ Pure. Offsets are relative to the start, so the bytes stay valid wherever they a
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from xdpguard.abi import abi
 from xdpguard.classify.bitvectors import WORDS, Dimension
+from xdpguard.classify.trees import LINE, Tree
 from xdpguard.errors import Problem, RulesError
 
 _ABI = abi()
@@ -29,9 +31,9 @@ class Blob:
         self._end = _ABI.structs["xg_blob"].size
         self.header = bytearray(self._end)
 
-    def put(self, array: NDArray[Any]) -> int:
-        """Append an array on an 8-byte boundary; return its offset."""
-        offset = -(-self._end // 8) * 8
+    def put(self, array: NDArray[Any], align: int = 8) -> int:
+        """Append an array on an ``align``-byte boundary; return its offset."""
+        offset = -(-self._end // align) * align
         self._parts.append((offset, array))
         self._end = offset + array.nbytes
         if self._end > MAX_BYTES:
@@ -68,7 +70,7 @@ class Blob:
         ends = np.r_[dimension.starts[1:], np.uint64(pages * 256)]
         values = np.repeat(dimension.numbers.astype(np.uint16), (ends - dimension.starts).astype(np.int64))
         entries, page_numbers = np.unique(values.reshape(pages, 256), axis=0, return_inverse=True)
-        self._fields(
+        self.fields(
             "xg_paged",
             at,
             pages=self.put(page_numbers.ravel().astype(np.uint16)),
@@ -76,28 +78,31 @@ class Blob:
             classes=self.put_classes(dimension, stride),
         )
 
-    def put_address(self, dimension: Dimension, stride: int, at: int) -> None:
-        """Write an address dimension as ``struct xg_address``: padded to a power of two for the search."""
-        steps = int(len(dimension.starts) - 1).bit_length()
-        padding = (1 << steps) - len(dimension.starts)
-        starts = dimension.starts
-        if starts.dtype.kind == "S":
-            raw = np.frombuffer(starts.tobytes(), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-            padded: NDArray[Any] = np.pad(raw, ((0, padding), (0, 0)), constant_values=0xFFFFFFFFFFFFFFFF)
-        else:
-            padded = np.pad(starts.astype(np.uint32), (0, padding), constant_values=0xFFFFFFFF)
-        self._fields(
-            "xg_address",
-            at,
-            starts=self.put(padded),
-            numbers=self.put(np.pad(dimension.numbers, (0, padding), mode="edge")),
-            steps=steps,
-            classes=self.put_classes(dimension, stride),
-        )
+    def put_numbers(self, dimension: Dimension, count: int, stride: int) -> tuple[int, int]:
+        """Write a dimension over ``count`` values as __u32 per value, the offset of its class record.
 
-    def _fields(self, struct: str, at: int, **values: int) -> None:
+        Return the offset of these, and the last of them.
+        """
+        records = self.put_classes(dimension, stride)
+        lengths = np.diff(np.r_[dimension.starts, np.uint64(count)].astype(np.int64))
+        offsets = records + np.repeat(dimension.numbers.astype(np.int64), lengths) * stride
+        return self.put(offsets.astype(np.uint32)), int(offsets[-1])
+
+    def put_tree(self, tree: Tree, at: int, depth: int, top: int) -> None:
+        """Write an address tree as ``struct xg_tree`` at offset ``at`` of the header.
+
+        It gets ``depth`` levels; those that it lacks at the top are the line at ``top``, whose branch is the first.
+        """
+        levels = [top] * (depth - len(tree.levels)) + [self.put(keys, LINE) for keys in tree.levels]
+        struct.pack_into(f"={depth}I", self.header, at + _ABI.offset("xg_tree.level"), *levels)
+        self.fields("xg_tree", at, leaves=self.put(tree.leaves, LINE))
+        if tree.lows is not None and tree.rows is not None:
+            self.fields("xg_tree", at, lows=self.put(tree.lows), rows=self.put(tree.rows, LINE))
+
+    def fields(self, kind: str, at: int, **values: int) -> None:
+        """Set fields of the struct ``kind`` at offset ``at`` of the header."""
         for name, value in values.items():
-            _ABI.put(self.header, f"{struct}.{name}", value, at)
+            _ABI.put(self.header, f"{kind}.{name}", value, at)
 
 
 def _bitmap(flags: NDArray[np.bool_]) -> NDArray[np.uint64]:

@@ -13,15 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.abi import abi
-from xdpguard.classify import bitvectors
 from xdpguard.classify.blob import Blob, concatenate_bytes
-from xdpguard.classify.conditions import PAGES, SMALL, conditions
+from xdpguard.classify.columns import columns
+from xdpguard.classify.engine import NoRoom
+from xdpguard.classify.engine import build as build_engine
+from xdpguard.classify.layout import put_engine
 from xdpguard.rules.model import Action, Hook, Redirect, Rule, RuleSet
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
 MAX_RULES = _NUMBERS["XG_MAX_RULES"]
 MAX_TARGETS = _NUMBERS["XG_MAX_TARGETS"]
+MAX_WIDE = _NUMBERS["XG_MAX_WIDE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +82,32 @@ def _put_hook(
     blob: Blob, ruleset: RuleSet, hook: Hook, number: int, targets: Mapping[str, Target] | None
 ) -> None:
     base = _ABI.offset("xg_blob.hook") + number * _ABI.structs["xg_hook"].size
-    blocks = -(-max(len(hook.rules), 1) // _NUMBERS["XG_BLOCK_RULES"])
-    stride = -(-(8 + 4 * blocks) // 8) * 8
     actions, target_bytes = _actions(blob, hook, targets)
-    for name, value in {
-        "rules": len(hook.rules),
-        "class_stride": stride,
-        "default_action": int(hook.default),
-        "malformed_action": int(ruleset.malformed),
-        "drop_fragments": int(ruleset.drop_fragments),
-        "actions": blob.put(actions),
-        "targets": blob.put(concatenate_bytes(target_bytes)),
-    }.items():
-        _ABI.put(blob.header, f"xg_hook.{name}", value, base)
-    wanted = [conditions(rule.match) for rule in hook.rules]
-    small = base + _ABI.offset("xg_hook.small")
-    for index, name in enumerate(SMALL):
-        pages = PAGES[name]
-        dimension = bitvectors.build([getattr(each, name) for each in wanted], pages * 256)
-        blob.put_paged(dimension, pages, stride, small + index * _ABI.structs["xg_paged"].size)
-    for name, size in (("src4", 1 << 32), ("dst4", 1 << 32), ("src6", 1 << 128), ("dst6", 1 << 128)):
-        dimension = bitvectors.build([getattr(each, name) for each in wanted], size)
-        blob.put_address(dimension, stride, base + _ABI.offset(f"xg_hook.{name}"))
+    blob.fields(
+        "xg_hook",
+        base,
+        rules=len(hook.rules),
+        default_action=int(hook.default),
+        malformed_action=int(ruleset.malformed),
+        drop_fragments=int(ruleset.drop_fragments),
+        actions=blob.put(actions),
+        targets=blob.put(concatenate_bytes(target_bytes)),
+    )
+    if not hook.rules:
+        return
+    try:
+        engine = build_engine(columns([rule.match for rule in hook.rules]))
+    except NoRoom as error:
+        raise blob.refused(_no_room(hook, error.rules)) from error
+    put_engine(blob, engine, base)
+
+
+def _no_room(hook: Hook, rules: NDArray[np.int64]) -> str:
+    some = [f"{hook.rules[rule].name} (line {hook.rules[rule].line})" for rule in rules[:3].tolist()]
+    return (
+        f"{len(rules)} rules are too broad, or too many at one address, to be found fast, {', '.join(some)} ...; "
+        f"at most {MAX_WIDE} such rules are allowed (name addresses, or gather ports in lists)"
+    )
 
 
 def _actions(

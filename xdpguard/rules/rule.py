@@ -20,7 +20,7 @@ RULE_KEYS = ("name", "comment", *MATCH_KEYS, "not", "action")
 
 _KNOWN = frozenset(RULE_KEYS)
 
-MAX_RULES = 32768
+MAX_RULES = 131008
 """Most rules of one hook."""
 
 MAX_COMMENT = 256

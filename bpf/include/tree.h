@@ -1,0 +1,100 @@
+// Address trees: an address -> what is known of it. Both sides of a packet are searched together, level by level,
+// so that neither waits for the other's memory. Included by classify.h.
+//
+// A node is a line of highest addresses; the number of those below the address is the branch to take. There are no
+// pointers: the branches of node n are nodes 16 n to 16 n + 15 of the next level (8 n to 8 n + 7 for IPv6).
+#ifndef XDPGUARD_TREE_H
+#define XDPGUARD_TREE_H
+
+#include "pkt.h"
+
+struct place {
+	u64 pair; // class among the rules specific on both sides; 0: none
+	u64 word; // see abi.h
+};
+
+// 1 if a < b, else 0, without a branch. LESS32: of values below 2^63.
+#define LESS32(a, b) (((u64)(a) - (b)) >> 63)
+#define LESS64(a, b) ((((~(a)) & (b)) | ((~((a) ^ (b))) & ((a) - (b)))) >> 63)
+
+static __always_inline u64 branch4(u8 *line, u64 value)
+{
+	u32 *key = (u32 *)line;
+	u64 n = 0;
+#pragma unroll
+	for (int i = 0; i < 15; i++)
+		n += LESS32(key[i], value);
+	return n;
+}
+
+static __always_inline u64 branch6(u8 *line, u64 value)
+{
+	u64 *key = (u64 *)line;
+	u64 n = 0;
+#pragma unroll
+	for (int i = 0; i < 7; i++)
+		n += LESS64(key[i], value);
+	return n;
+}
+
+static __always_inline struct place leaf4(struct blob b, struct xg_tree *t, u64 node, u64 value)
+{
+	u8 *line = line_at(b, t->leaves + node * XG_LINE);
+	struct xg_row *row = (struct xg_row *)line;
+	u64 n = LESS32(row[0].last, value) + LESS32(row[1].last, value) + LESS32(row[2].last, value);
+	row = (struct xg_row *)(line + n * sizeof(*row));
+	struct place found = {row->pair, row->word};
+	return found;
+}
+
+static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 node, u64 high, u64 low)
+{
+	u8 *line = line_at(b, t->leaves + node * XG_LINE);
+	struct xg_head *head = (struct xg_head *)line;
+	u64 n = LESS64(head[0].high, high) + LESS64(head[1].high, high) + LESS64(head[2].high, high);
+	head = (struct xg_head *)(line + n * sizeof(*head));
+	u64 first = head->first, steps = head->steps & 31, at = 0;
+	if (head->high != high) // the address lies before all that end in that high half
+		steps = 0;
+	for (int i = 0; i < 22; i++) {
+		if (!steps)
+			break;
+		steps = (steps - 1) & 31;
+		u64 half = 1ULL << steps;
+		u64 key = load64(b, t->lows + (first + at + half - 1) * 8);
+		at = (at + half * LESS64(key, low)) & 0x3fffff;
+	}
+	u64 row = t->rows + (first + at) * sizeof(struct xg_row);
+	struct place found = {load32(b, row + 4), load64(b, row + 8)};
+	return found;
+}
+
+static __always_inline void find4(struct blob b, struct xg_addresses *t, struct pkt *p, struct place *s, struct place *d)
+{
+	u64 src = 0, dst = 0, depth = t->depth;
+#pragma unroll
+	for (int i = 0; i < 5; i++) {
+		if (i >= depth)
+			break;
+		src = src * 16 + branch4(line_at(b, t->src.level[i] + src * XG_LINE), p->src_low);
+		dst = dst * 16 + branch4(line_at(b, t->dst.level[i] + dst * XG_LINE), p->dst_low);
+	}
+	*s = leaf4(b, &t->src, src, p->src_low);
+	*d = leaf4(b, &t->dst, dst, p->dst_low);
+}
+
+static __always_inline void find6(struct blob b, struct xg_addresses *t, struct pkt *p, struct place *s, struct place *d)
+{
+	u64 src = 0, dst = 0, depth = t->depth;
+#pragma unroll
+	for (int i = 0; i < XG_TREE_LEVELS; i++) {
+		if (i >= depth)
+			break;
+		src = src * 8 + branch6(line_at(b, t->src.level[i] + src * XG_LINE), p->src_high);
+		dst = dst * 8 + branch6(line_at(b, t->dst.level[i] + dst * XG_LINE), p->dst_high);
+	}
+	*s = leaf6(b, &t->src, src, p->src_high, p->src_low);
+	*d = leaf6(b, &t->dst, dst, p->dst_high, p->dst_low);
+}
+
+#endif

@@ -1,0 +1,129 @@
+"""Sets of addresses -> elementary intervals, and the classes that the sets divide them into.
+
+Pure NumPy; the same for 32-bit and 128-bit addresses, which are known by their rank. A class is "these sets
+contain it, those do not". Intervals are told apart by the sum of a random 128-bit number per set, so sets may be
+prefixes, ranges, or a million entries each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xdpguard.classify.columns import Bounds, Numbers, Sets
+
+_SEED = 0x5DEECE66D
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """The sets of one column in ranks: elementary interval k begins at ``starts[k]``, ``starts[0]`` is 0.
+
+    Interval j of set i, ``offsets[i] <= j < offsets[i + 1]``, is the elementary intervals ``low[j]`` to ``high[j] - 1``.
+    """
+
+    starts: Bounds
+    offsets: Numbers
+    low: Numbers
+    high: Numbers
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """``of[k]``: class of elementary interval k, numbered by first appearance so that nested sets are ranges of
+    classes; 0 is the class that no set contains, present or not. ``count`` classes."""
+
+    of: Numbers
+    count: int
+
+
+def rank(sets: Sets, zero: Bounds) -> Ranked:
+    """``zero``: an array of the one value 0, of the column's type."""
+    starts = np.unique(np.concatenate([zero, sets.first, sets.after]))
+    high = np.searchsorted(starts, sets.after)
+    return Ranked(
+        starts,
+        sets.offsets,
+        np.searchsorted(starts, sets.first),
+        np.where(high == 0, len(starts), high),
+    )
+
+
+def expand(counts: Numbers) -> tuple[Numbers, Numbers]:
+    """For counts c: each index i repeated c[i] times, and 0 to c[i] - 1 beside it."""
+    index = np.repeat(np.arange(len(counts)), counts)
+    starts = np.cumsum(counts) - counts
+    return index, np.arange(len(index)) - starts[index]
+
+
+def intervals_of(ranked: Ranked, chosen: Numbers) -> tuple[Numbers, Numbers]:
+    """The intervals of the chosen sets: place in ``chosen``, index of the interval."""
+    counts = ranked.offsets[chosen + 1] - ranked.offsets[chosen]
+    which, step = expand(counts)
+    return which, ranked.offsets[chosen][which] + step
+
+
+def divide(ranked: Ranked, chosen: Numbers) -> Classes:
+    """The classes into which the chosen sets (distinct numbers) divide the elementary intervals."""
+    which, interval = intervals_of(ranked, chosen)
+    size = len(ranked.starts)
+    rng = np.random.default_rng(_SEED)
+    sums = [_sums(rng, which, ranked.low[interval], ranked.high[interval], len(chosen), size) for _ in range(2)]
+    values, where, number = np.unique(sums[0], return_index=True, return_inverse=True)
+    number = number.ravel()
+    if not np.array_equal(sums[1][where][number], sums[1]):
+        raise AssertionError("two different classes have the same 64-bit sum")
+    where = np.where(values == 0, -1, where)
+    order = np.argsort(where, kind="stable")
+    renumbered = np.empty(len(values), dtype=np.int64)
+    renumbered[order] = np.arange(len(values)) + (0 if len(values) and where[order[0]] == -1 else 1)
+    of = renumbered[number]
+    return Classes(of, int(of.max()) + 1)
+
+
+def _sums(
+    rng: np.random.Generator, which: Numbers, low: Numbers, high: Numbers, sets: int, size: int
+) -> NDArray[np.uint64]:
+    """For each elementary interval the sum of the random numbers of the sets that contain it."""
+    marks = rng.integers(0, 1 << 64, sets, dtype=np.uint64)[which]
+    changes = np.zeros(size + 1, dtype=np.uint64)
+    np.add.at(changes, low, marks)
+    np.subtract.at(changes, high, marks)
+    return np.cumsum(changes[:-1], dtype=np.uint64)
+
+
+def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers]:
+    """Which classes each chosen set consists of: (offsets, classes ascending), set i at offsets[i]:offsets[i + 1]."""
+    which, interval = intervals_of(ranked, chosen)
+    low, high = ranked.low[interval], ranked.high[interval]
+    index, step = expand(high - low)
+    keys = np.unique(which[index] * classes.count + classes.of[low[index] + step])
+    owner = keys // classes.count
+    offsets = np.searchsorted(owner, np.arange(len(chosen) + 1))
+    return offsets, keys % classes.count
+
+
+def sizes(ranked: Ranked, classes: Classes) -> Numbers:
+    """About how many classes each set consists of: exact where sets are nested or disjoint, else perhaps more or
+    fewer. One pass, however large the sets are."""
+    _, where = np.unique(classes.of, return_index=True)
+    firsts = np.zeros(len(classes.of) + 1, dtype=np.int64)
+    firsts[where + 1] = 1
+    firsts = np.cumsum(firsts)
+    per_interval = firsts[ranked.high] - firsts[ranked.low]
+    totals = np.r_[0, np.cumsum(per_interval)]
+    return np.maximum(totals[ranked.offsets[1:]] - totals[ranked.offsets[:-1]], 1)
+
+
+def runs(offsets: Numbers, values: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Ascending values per set -> maximal runs of consecutive ones: (offsets, lowest, highest)."""
+    owner = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
+    begins = np.r_[True, (values[1:] != values[:-1] + 1) | (owner[1:] != owner[:-1])][: len(values)]
+    starts = np.nonzero(begins)[0]
+    ends = np.r_[starts[1:], len(values)][: len(starts)] - 1
+    return np.searchsorted(owner[starts], np.arange(len(offsets))), values[starts], values[ends]
