@@ -28,7 +28,7 @@ class Memory(MapSet):
 
     def __init__(self, size: Size = SIZE, epoch: int = 1) -> None:
         self.dies, self.graces = 0, 0
-        lengths = {"blobs": size.blob_bytes, "counters": CPUS * size.counters * COUNT_BYTES}
+        lengths = {"blobs": size.blob_bytes, "counters": CPUS * size.cpu_bytes}
         self.inner = {
             (outer, slot): self._file(length) for outer, length in lengths.items() for slot in range(SLOTS)
         }
@@ -128,7 +128,7 @@ def traffic(found: Memory, packets: int) -> list[str]:
     memory = found.counters(slot)
     for cpu in range(CPUS):
         for index in (0, *(NUMBERS["XG_COUNT_RULES"] + at for at in range(len(keys)))):
-            at = (cpu * found.size.counters + index) * COUNT_BYTES
+            at = found.size.counter_at(cpu, index)
             ABI.put(memory, "xg_count.packets", ABI.get(memory, "xg_count.packets", at) + packets, at)
             ABI.put(memory, "xg_count.bytes", ABI.get(memory, "xg_count.bytes", at) + 60 * packets, at)
     memory.close()

@@ -13,7 +13,7 @@ import pytest
 
 from xdpguard.abi import abi
 from xdpguard.kernel import counters
-from xdpguard.kernel.maps import COUNT_BYTES, MapSet
+from xdpguard.kernel.maps import COUNT_BYTES, MapSet, Size
 
 NUMBERS = abi().numbers
 MATRIX = NUMBERS["XG_PROTOS"] * NUMBERS["XG_ACTIONS"]
@@ -68,19 +68,19 @@ class Counters:
     """The counters of one slot in plain shared memory: [CPU][hook half][index]."""
 
     def __init__(self, cpus: int, size: int) -> None:
-        self.size = SimpleNamespace(counters=size)
+        self.size = Size(0, size, 0)
         self.cpus = cpus
         self.fd = os.memfd_create("counters")
-        os.ftruncate(self.fd, cpus * size * COUNT_BYTES)
+        os.ftruncate(self.fd, cpus * self.size.cpu_bytes)
 
     def get(self, field: str) -> int:
         return {"cpus": self.cpus}[field]
 
     def counters(self, slot: int) -> mmap:
-        return mmap(self.fd, self.cpus * self.size.counters * COUNT_BYTES)
+        return mmap(self.fd, self.cpus * self.size.cpu_bytes)
 
     def add(self, cpu: int, hook: int, index: int, packets: int, size: int) -> None:
-        place = (cpu * self.size.counters + hook * self.size.counters // 2 + index) * COUNT_BYTES
+        place = self.size.counter_at(cpu, hook * self.size.counters // 2 + index)
         os.pwrite(self.fd, array("Q", (packets, size)).tobytes(), place)
 
 
@@ -122,4 +122,4 @@ def test_zeroing_a_slot_zeroes_every_cpu_and_hook(slot: Counters) -> None:
         for hook in range(2):
             slot.add(cpu, hook, 127, 9, 9)
     counters.zero(cast(MapSet, slot), 1)
-    assert os.pread(slot.fd, 1 << 20, 0) == bytes(3 * 256 * COUNT_BYTES)
+    assert os.pread(slot.fd, 1 << 20, 0) == bytes(3 * slot.size.cpu_bytes)

@@ -13,10 +13,11 @@
 #define XG_BLOCK_RULES 4096 // rules one block of a bit vector covers: 64 words of 64 bits
 #define XG_MAX_BLOCKS 8     // blocks a class may have
 #define XG_MAX_WIDE 32768   // so many rules of a hook may be found by bit vectors; see classify.h
-#define XG_MAX_LIST 32      // rules of one list
+#define XG_MAX_LIST 64      // rules of one list
 #define XG_MAX_HOPS 8       // buckets in which a pair may lie
 #define XG_MAX_TARGETS 256  // distinct redirect targets per hook
 #define XG_MAX_EXT_HEADERS 8 // IPv6 extension headers read before the chain counts as too deep
+#define XG_LINE 64          // bytes of a cache line
 
 // ---- hooks --------------------------------------------------------------------------------------------
 #define XG_INGRESS 0
@@ -102,7 +103,17 @@ struct xg_control {
 #define XG_FLAG_L3_DEVICE 2   // frames start at the IP header
 #define XG_FLAG_FELL_BACK 4   // a deadline passed unconfirmed; cleared by the next load, confirm or rollback
 
-// ---- counters: per slot one array, key = CPU, value = `counters` of these ---------------------------------
+// ---- counters: per slot one array, key = CPU, value = struct xg_cpu, then `counters` of struct xg_count -----
+// One element per CPU: the hooks run with bottom halves off, so nothing else on this CPU is at the same hook
+// meanwhile. Zeroed whenever the slot gets another generation.
+#define XG_PACKET_BYTES 128 // of the packet in work, per hook: struct pkt
+#define XG_PACKETS_BYTES 256
+#define XG_FLOW_LINES 512 // lines of remembered flows, per hook; a power of two; see flows.h
+#define XG_FLOWS_BYTES 65536
+struct xg_cpu {
+	__u8 packets[XG_PACKETS_BYTES];
+	__u8 flows[XG_FLOWS_BYTES];
+};
 struct xg_count {
 	__u64 packets;
 	__u64 bytes;
@@ -152,8 +163,7 @@ struct xg_account {
 
 // ---- the blob: one generation's tables for both hooks, one value ------------------------------------------
 // Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere; what is read
-// by the cache line (XG_LINE bytes) starts on one. How they are searched is said in classify.h.
-#define XG_LINE 64
+// by the cache line starts on one. How they are searched is said in classify.h.
 // What is known of an address, or of a pair of classes, in one word: the first rule that may apply, and where its
 // further conditions are.
 //   bits 0-19 the rule (XG_NO_RULE: none); 20-48 a condition's number, or an entry's if bit 49 (a list) is set;

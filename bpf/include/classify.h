@@ -7,6 +7,7 @@
 #ifndef XDPGUARD_CLASSIFY_H
 #define XDPGUARD_CLASSIFY_H
 
+#include "flows.h"
 #include "tree.h"
 #include "wide.h"
 
@@ -16,7 +17,7 @@
 static __always_inline u64 lanes_of(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
 	u64 l4 = load8(b, hook->l4_classes + p->l4), vlan = load8(b, hook->vlan_classes + p->vlan);
-	return p->sport << XG_LANE_SPORT | p->dport << XG_LANE_DPORT | l4 << XG_LANE_L4 | vlan << XG_LANE_VLAN;
+	return (u64)p->sport << XG_LANE_SPORT | (u64)p->dport << XG_LANE_DPORT | l4 << XG_LANE_L4 | vlan << XG_LANE_VLAN;
 }
 
 static __always_inline int holds(struct blob b, struct xg_hook *hook, u64 number, u64 lanes)
@@ -106,7 +107,7 @@ static __always_inline struct candidates specific(struct blob b, struct xg_hook 
 	return c;
 }
 
-static __always_inline u32 classify(struct blob b, struct xg_hook *hook, struct pkt *p)
+static __always_inline u32 classify_any(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
 	// ARP has no addresses that a rule could name.
 	struct candidates c = {hook->arp_fallback, hook->arp_first, hook->arp_wide, hook->arp_wide};
@@ -122,6 +123,20 @@ static __always_inline u32 classify(struct blob b, struct xg_hook *hook, struct 
 			return rule;
 	}
 	return c.best;
+}
+
+static __always_inline u32 classify(struct blob b, struct xg_cpu *cpu, u32 direction, struct xg_hook *hook, struct pkt *p)
+{
+	struct flow_key key = flow_key(cpu, direction, p);
+	if (p->family) {
+		u32 rule = remembered(&key, p);
+		if (rule != XG_NOT_REMEMBERED)
+			return rule;
+	}
+	u32 rule = classify_any(b, hook, p);
+	if (p->family)
+		remember(&key, p, rule);
+	return rule;
 }
 
 #endif

@@ -8,19 +8,19 @@
 
 #include "memory.h"
 
-static __always_inline void add(u8 *counters, u64 mask, u64 index, u64 packets, u64 bytes)
+static __always_inline void add(struct xg_cpu *cpu, u64 mask, u64 index, u64 packets, u64 bytes)
 {
-	struct xg_count *count = (struct xg_count *)(counters + (index & mask) * sizeof(*count));
+	struct xg_count *count = (struct xg_count *)(cpu + 1) + (index & mask);
 	count->packets += packets;
 	count->bytes += bytes;
 }
 
-static __always_inline void count(u8 *counters, u32 hook, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
+static __always_inline void count(struct xg_cpu *cpu, u32 hook, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
 {
 	u64 mask = NUMBER(XG_NUMBER_COUNTER_MASK);
 	u64 base = hook == XG_INGRESS ? 0 : (mask + 1) >> 1;
-	add(counters, mask, base + XG_COUNT_MATRIX + protocol * XG_ACTIONS + action, packets, bytes);
-	add(counters, mask, base + decider, packets, bytes);
+	add(cpu, mask, base + XG_COUNT_MATRIX + protocol * XG_ACTIONS + action, packets, bytes);
+	add(cpu, mask, base + decider, packets, bytes);
 }
 
 #endif

@@ -8,7 +8,7 @@
 
 struct generation {
 	struct blob blob;
-	u8 *counters; // of this CPU
+	struct xg_cpu *cpu; // of this CPU
 };
 
 struct verdict {
@@ -37,9 +37,9 @@ static __always_inline int current_generation(struct generation *g)
 	if (!blobs || !counters)
 		return -1;
 	g->blob.base = map_at(blobs, 0);
-	g->counters = map_at(counters, bpf_get_smp_processor_id());
+	g->cpu = map_at(counters, bpf_get_smp_processor_id());
 	g->blob.mask = NUMBER(XG_NUMBER_BLOB_MASK);
-	return g->blob.base && g->counters ? 0 : -1;
+	return g->blob.base && g->cpu ? 0 : -1;
 }
 
 static __always_inline struct xg_hook *hook_of(struct generation *g, u32 hook)
@@ -47,9 +47,18 @@ static __always_inline struct xg_hook *hook_of(struct generation *g, u32 hook)
 	return &((struct xg_blob *)g->blob.base)->hook[hook];
 }
 
-static __always_inline struct verdict decide(struct generation *g, struct xg_hook *hook, struct pkt *p, u32 reason)
+static __always_inline struct pkt *packet_of(struct generation *g, u32 hook)
 {
+	return (struct pkt *)(g->cpu->packets + hook * XG_PACKET_BYTES);
+}
+
+static __always_inline struct verdict decide(struct generation *g, u32 direction, struct pkt *p)
+{
+	struct xg_hook *hook = hook_of(g, direction);
+	u32 reason = p->reason;
 	struct verdict v = {XG_PASS, XG_COUNT_DEFAULT, 0};
+	if (reason == XG_NEED_MORE)
+		reason = XG_MALFORMED_UNREADABLE;
 	if (reason) {
 		v.action = reason == XG_FRAGMENT ? XG_DROP : hook->malformed_action;
 		v.decider = XG_COUNT_REASONS + reason;
@@ -57,7 +66,7 @@ static __always_inline struct verdict decide(struct generation *g, struct xg_hoo
 	}
 	u32 rule = XG_NO_RULE;
 	if (hook->rules && p->protocol != XG_PROTO_NON_IP)
-		rule = classify(g->blob, hook, p);
+		rule = classify(g->blob, g->cpu, direction, hook, p);
 	if (rule == XG_NO_RULE) {
 		if (p->essential)
 			v.decider = XG_COUNT_REASONS + XG_ESSENTIAL;

@@ -16,48 +16,46 @@ static __always_inline u32 is_tag(u32 type)
 	return type == ETHERTYPE_8021Q || type == ETHERTYPE_8021AD || type == ETHERTYPE_QINQ;
 }
 
-static __always_inline u32 take_tag(struct frame *f, u64 *at, u32 *type, u64 *tci)
+// The tag at `offset`, whose ethertype was read before.
+static __always_inline u32 take_tag(struct frame *f, u32 offset, u32 *type, u32 *tci)
 {
-	NEED(f, *at, 4, f->length, XG_MALFORMED_VLAN);
-	*tci = be16(f->data + *at);
-	*type = *(u16 *)(f->data + *at + 2);
-	*at += 4;
+	NEED(f, offset, 4, f->length, XG_MALFORMED_VLAN);
+	*tci = be16(f->data + offset);
+	*type = *(u16 *)(f->data + offset + 2);
 	return XG_REASON_NONE;
 }
 
-// -> XG_REASON_NONE, a reason, or XG_NEED_MORE. `type` gets the ethertype behind the tags, `offset` its payload.
-// At most two tags, the one in metadata included; `vlan` is the outermost one's id.
-static __always_inline u32 parse_ethernet(struct frame *f, struct pkt *p, u32 *type, u32 *offset)
+// The tags in the frame. At most two, the one in metadata included; `vlan` is the outermost one's id.
+static __always_inline u32 parse_tags(struct frame *f, struct pkt *p, u32 *type)
 {
-	u64 at = 14, outer = XG_VLAN_NONE, inner, reason;
+	u32 outer, inner, reason = take_tag(f, 14, type, &outer);
+	if (reason)
+		return reason;
+	p->at = 18;
+	if (!f->tag_present)
+		p->vlan = outer & 0xfff;
+	if (!is_tag(*type))
+		return XG_REASON_NONE;
+	reason = take_tag(f, 18, type, &inner);
+	if (reason)
+		return reason;
+	p->at = 22;
+	return f->tag_present || is_tag(*type) ? XG_MALFORMED_VLAN : XG_REASON_NONE;
+}
+
+// -> XG_REASON_NONE, a reason, or XG_NEED_MORE. `type` gets the ethertype behind the tags, `at` its payload.
+static __always_inline u32 parse_ethernet(struct frame *f, struct pkt *p, u32 *type)
+{
 	NEED(f, 0, 14, f->length, XG_MALFORMED_ETHERNET);
+	p->at = 14;
 	*type = *(u16 *)(f->data + 12);
-	if (is_tag(*type)) {
-		reason = take_tag(f, &at, type, &outer);
-		if (reason)
-			return reason;
-		outer &= 0xfff;
-		if (is_tag(*type)) {
-			reason = take_tag(f, &at, type, &inner);
-			if (reason)
-				return reason;
-			if (f->tag_present || is_tag(*type))
-				return XG_MALFORMED_VLAN;
-		}
-	}
-	if (f->tag_present)
-		outer = f->tag & 0xfff;
-	HIDE(outer, f->zero);
-	HIDE(at, f->zero);
-	p->vlan = outer;
-	*offset = at & 0x1f; // at most 22
-	return XG_REASON_NONE;
+	return is_tag(*type) ? parse_tags(f, p, type) : XG_REASON_NONE;
 }
 
 static __always_inline u32 parse_l3_device(struct frame *f, struct pkt *p, u32 *type)
 {
-	p->vlan = f->tag_present ? f->tag & 0xfff : XG_VLAN_NONE;
 	NEED(f, 0, 1, f->length, XG_MALFORMED_ETHERNET);
+	p->at = 0;
 	u32 version = f->data[0] >> 4;
 	*type = version == 4 ? ETHERTYPE_IPV4 : version == 6 ? ETHERTYPE_IPV6 : 0;
 	return XG_REASON_NONE;

@@ -9,8 +9,24 @@
 #include "l2.h"
 #include "l4.h"
 
-static __always_inline u32 parse_ipv4(struct frame *f, u32 offset, struct pkt *p)
+#define XG_GO_ON 254 // not a reason: read the next header
+
+static __always_inline u32 parse_ipv4_fragment(struct frame *f, struct pkt *p, u32 field, u32 bytes)
 {
+	u32 start = (field & 0x1fff) * 8;
+	if (f->drop_fragments)
+		return XG_FRAGMENT;
+	if (start + bytes > 65535)
+		return XG_MALFORMED_FRAGMENT;
+	if (start) // RFC 3128: the data of a later fragment must not start inside the TCP header
+		return p->number == TCP && start < 20 ? XG_MALFORMED_FRAGMENT : XG_REASON_NONE;
+	p->first = 1;
+	return XG_GO_ON;
+}
+
+static __always_inline u32 parse_ipv4(struct frame *f, struct pkt *p)
+{
+	u32 offset = p->at & 0x1f;
 	p->protocol = XG_PROTO_OTHER_IP;
 	NEED(f, offset, 20, f->length, XG_MALFORMED_IPV4_HEADER);
 	u8 *ip = f->data + offset;
@@ -23,54 +39,36 @@ static __always_inline u32 parse_ipv4(struct frame *f, u32 offset, struct pkt *p
 		return XG_MALFORMED_IPV4_LENGTH;
 	u32 fragment = be16(ip + 6), number = ip[9];
 	p->family = 4;
+	p->number = number;
 	p->protocol = protocol_counted(number, 4);
 	p->src_low = be32(ip + 12);
 	p->dst_low = be32(ip + 16);
 	p->l4 = XG_L4_IPV4 + number;
-	u32 start = (fragment & 0x1fff) * 8, first = 0;
-	if (fragment & 0x3fff) { // MF or an offset
-		if (f->drop_fragments)
-			return XG_FRAGMENT;
-		if (start + total - header > 65535)
-			return XG_MALFORMED_FRAGMENT;
-		if (start) // RFC 3128: the data of a later fragment must not start inside the TCP header
-			return number == TCP && start < 20 ? XG_MALFORMED_FRAGMENT : XG_REASON_NONE;
-		first = 1;
-	}
-	struct cursor at = {(offset + header) & 0x7f, offset + total};
-	return parse_l4(f, at, p, number, first, 0);
+	p->at = offset + header;
+	p->stop = offset + total;
+	// MF or an offset
+	return fragment & 0x3fff ? parse_ipv4_fragment(f, p, fragment, total - header) : XG_GO_ON;
 }
 
-// The IPv6 header chain (RFC 8200 4), as far as it was walked.
-struct chain {
-	u64 at, stop;      // the next header, the end of the payload
-	u64 number;        // its protocol number
-	u64 seen_fragment; // a fragment header was there
-	u64 first;         // of a packet in several fragments this is the first one
-};
-
-#define XG_GO_ON 254 // not a reason: read the next header
-
-static __always_inline u32 is_extension(u64 number)
+static __always_inline u32 is_extension(u32 number)
 {
 	return number == HOPOPTS || number == ROUTING || number == FRAGMENT || number == AH || number == DSTOPTS;
 }
 
 // A chain that ends too early. A first fragment must hold all of it (RFC 7112).
-static __always_inline u32 cut_reason(struct chain *c)
+static __always_inline u32 cut_reason(struct pkt *p)
 {
-	return c->first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_IPV6_EXTENSION;
+	return p->first ? XG_MALFORMED_FRAGMENT : XG_MALFORMED_IPV6_EXTENSION;
 }
 
-static __always_inline u32 parse_fragment_header(struct frame *f, u8 *header, struct chain *c, struct pkt *p)
+static __always_inline u32 parse_fragment_header(struct frame *f, u8 *header, struct pkt *p)
 {
 	u32 field = be16(header + 2), start = field & 0xfff8, more = field & 1;
-	u64 next = header[0], bytes = c->stop - c->at - 8;
-	c->seen_fragment = 1;
+	u32 next = header[0], bytes = p->stop - p->at - 8;
+	p->seen_fragment = 1;
 	if (!start && !more) // atomic: a whole packet (RFC 6946)
 		return XG_GO_ON;
 	p->protocol = protocol_counted(next, 6);
-	HIDE(p->protocol, f->zero);
 	if (f->drop_fragments)
 		return XG_FRAGMENT;
 	if (start + bytes > 65535 || (more && (bytes & 7)) || (start && next == TCP && start < 20))
@@ -80,40 +78,39 @@ static __always_inline u32 parse_fragment_header(struct frame *f, u8 *header, st
 		return XG_REASON_NONE;
 	}
 	p->protocol = XG_PROTO_OTHER_IP; // until the upper-layer header is found
-	c->first = 1;
+	p->first = 1;
 	return XG_GO_ON;
 }
 
-static __always_inline u32 parse_extension(struct frame *f, struct chain *c, struct pkt *p, int depth)
+static __always_inline u32 parse_extension(struct frame *f, struct pkt *p, int depth)
 {
-	if (depth == XG_MAX_EXT_HEADERS || (c->number == HOPOPTS && depth))
+	u32 number = p->number, at = p->at & 0x7fff; // 8 headers of 2,048 bytes fit
+	if (depth == XG_MAX_EXT_HEADERS || (number == HOPOPTS && depth))
 		return XG_MALFORMED_IPV6_EXTENSION;
-	if (c->number == FRAGMENT && c->seen_fragment)
+	if (number == FRAGMENT && p->seen_fragment)
 		return XG_MALFORMED_FRAGMENT;
-	NEED(f, c->at, 8, c->stop, cut_reason(c));
-	u8 *header = f->data + c->at;
-	u64 length = (header[1] + 1) * 8;
-	if (c->number == AH)
+	NEED(f, at, 8, p->stop, cut_reason(p));
+	u8 *header = f->data + at;
+	u32 length = (header[1] + 1) * 8;
+	if (number == AH)
 		length = (header[1] + 2) * 4;
-	if (c->number == FRAGMENT) {
+	if (number == FRAGMENT) {
 		length = 8; // whatever the reserved byte says
-		u32 reason = parse_fragment_header(f, header, c, p);
+		u32 reason = parse_fragment_header(f, header, p);
 		if (reason != XG_GO_ON)
 			return reason;
 	}
-	if (c->at + length > c->stop)
-		return cut_reason(c);
-	c->number = header[0];
-	c->at = c->at + length;
-	HIDE(c->first, f->zero);
-	HIDE(c->seen_fragment, f->zero);
-	HIDE(c->at, f->zero);
-	c->at &= 0x7fff; // 8 headers of 2,048 bytes fit
+	if (at + length > p->stop)
+		return cut_reason(p);
+	p->number = header[0];
+	p->at = at + length;
+	FORGET;
 	return XG_GO_ON;
 }
 
-static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p)
+static __always_inline u32 parse_ipv6(struct frame *f, struct pkt *p)
 {
+	u32 offset = p->at & 0x1f;
 	p->protocol = XG_PROTO_OTHER_IP;
 	NEED(f, offset, 40, f->length, XG_MALFORMED_IPV6_HEADER);
 	u8 *ip = f->data + offset;
@@ -129,21 +126,25 @@ static __always_inline u32 parse_ipv6(struct frame *f, u32 offset, struct pkt *p
 	p->src_low = be64(ip + 16);
 	p->dst_high = be64(ip + 24);
 	p->dst_low = be64(ip + 32);
-	u32 hop_limit = ip[7];
-	struct chain c = {.at = offset + 40, .stop = offset + 40 + payload, .number = ip[6]};
-	for (int depth = 0; depth <= XG_MAX_EXT_HEADERS && is_extension(c.number); depth++) {
-		u32 reason = parse_extension(f, &c, p, depth);
+	p->hop_limit = ip[7];
+	p->seen_fragment = 0;
+	p->number = ip[6];
+	p->at = offset + 40;
+	p->stop = offset + 40 + payload;
+	FORGET;
+	for (int depth = 0; depth <= XG_MAX_EXT_HEADERS && is_extension(p->number); depth++) {
+		u32 reason = parse_extension(f, p, depth);
 		if (reason != XG_GO_ON)
 			return reason;
 	}
-	p->protocol = protocol_counted(c.number, 6);
-	p->l4 = XG_L4_IPV6 + c.number;
-	struct cursor at = {c.at, c.stop};
-	return parse_l4(f, at, p, c.number, c.first, hop_limit);
+	p->protocol = protocol_counted(p->number, 6);
+	p->l4 = XG_L4_IPV6 + p->number;
+	return XG_GO_ON;
 }
 
-static __always_inline u32 parse_arp(struct frame *f, u32 offset, struct pkt *p)
+static __always_inline u32 parse_arp(struct frame *f, struct pkt *p)
 {
+	u32 offset = p->at & 0x1f;
 	p->protocol = XG_PROTO_ARP;
 	p->essential = 1;
 	p->l4 = XG_L4_ARP;
@@ -154,44 +155,31 @@ static __always_inline u32 parse_arp(struct frame *f, u32 offset, struct pkt *p)
 
 static __always_inline u32 parse_frame(struct frame *f, struct pkt *p)
 {
-	u32 type = 0, offset = 0, reason;
+	u32 type = 0, reason;
 	p->protocol = XG_PROTO_NON_IP;
-	p->family = 0;
-	p->essential = 0;
-	p->l4 = 0;
-	p->sport = p->dport = 0;
-	p->src_high = p->src_low = p->dst_high = p->dst_low = 0;
-	if (f->l3_device)
-		reason = parse_l3_device(f, p, &type);
-	else
-		reason = parse_ethernet(f, p, &type, &offset);
+	p->family = p->essential = p->first = 0;
+	p->l4 = p->sport = p->dport = 0;
+	p->vlan = f->tag_present ? f->tag & 0xfff : XG_VLAN_NONE;
+	reason = f->l3_device ? parse_l3_device(f, p, &type) : parse_ethernet(f, p, &type);
 	if (reason)
 		return reason;
+	FORGET;
 	if (type == ETHERTYPE_IPV4)
-		return parse_ipv4(f, offset, p);
-	if (type == ETHERTYPE_IPV6)
-		return parse_ipv6(f, offset, p);
-	if (type == ETHERTYPE_ARP)
-		return parse_arp(f, offset, p);
-	return XG_REASON_NONE;
+		reason = parse_ipv4(f, p);
+	else if (type == ETHERTYPE_IPV6)
+		reason = parse_ipv6(f, p);
+	else if (type == ETHERTYPE_ARP)
+		reason = parse_arp(f, p);
+	if (reason != XG_GO_ON)
+		return reason;
+	FORGET;
+	return parse_l4(f, p);
 }
 
-static __always_inline u32 parse(struct frame *f, struct pkt *p)
+static __always_inline void parse(struct frame *f, struct pkt *p)
 {
-	u64 reason = parse_frame(f, p);
-	HIDE(p->protocol, f->zero);
-	HIDE(p->family, f->zero);
-	HIDE(p->essential, f->zero);
-	HIDE(p->l4, f->zero);
-	HIDE(p->sport, f->zero);
-	HIDE(p->dport, f->zero);
-	HIDE(p->vlan, f->zero);
-	HIDE(p->src_high, f->zero);
-	HIDE(p->src_low, f->zero);
-	HIDE(p->dst_high, f->zero);
-	HIDE(p->dst_low, f->zero);
-	HIDE(reason, f->zero);
-	return reason;
+	p->reason = parse_frame(f, p);
+	FORGET;
 }
 
 #endif

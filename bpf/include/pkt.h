@@ -17,21 +17,27 @@ struct frame {
 	u32 drop_fragments; // policy of the generation
 	u32 tag_present;    // the outermost tag is in metadata
 	u32 tag;            // its TCI
-	u64 zero;           // see HIDE
 };
 
+// What is known of the packet. It lies in the map of counters, not on the stack: the verifier does not follow what is
+// in a map, so all ways through the parser look alike to it, and what comes behind FORGET is checked once, not
+// once a way.
 struct pkt {
-	u64 protocol;  // enum xg_proto, as counted
-	u64 family;    // 4, 6, or 0
-	u64 essential; // passes when no rule matches
-	u64 l4, sport, dport, vlan; // indices into the small dimensions
+	u32 protocol;  // enum xg_proto, as counted
+	u32 family;    // 4, 6, or 0
+	u32 reason;    // enum xg_reason, or XG_NEED_MORE
+	u32 essential; // passes when no rule matches
+	u32 l4, sport, dport, vlan; // indices into the small dimensions
 	u64 src_high, src_low, dst_high, dst_low; // host order; an IPv4 address is in low
+	// The header to read next: its offset and protocol number, the end of the packet as the IP header says.
+	u32 at, number, stop;
+	u32 first;         // of a packet in several fragments this is the first one
+	u32 seen_fragment; // a fragment header was there
+	u32 hop_limit;
 };
 
-struct cursor {
-	u32 offset; // of the header to read, from the start of the frame
-	u32 stop;   // end of the packet as the IP header says
-};
+// Keeps the compiler from carrying values of struct pkt over in registers.
+#define FORGET asm volatile("" ::: "memory")
 
 // A header of `bytes` at `at`: inside the packet and readable?
 #define NEED(f, at, bytes, stop, reason)                     \

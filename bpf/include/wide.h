@@ -46,7 +46,7 @@ static __always_inline u32 first_wide(struct blob b, struct xg_hook *hook, struc
 #define BLOCK_OF(class) load32(b, (class) + 8 + block * 4)
 #define WORDS(offset) load64(b, offset)
 #define RULES(offset) load64(b, (offset) + 8 + word * 8)
-	u64 blocks = AND6(BLOCKS, c0, c1, c2, c3, c4, c5);
+	u64 blocks = AND6(BLOCKS, c0, c1, c2, c3, c4, c5), rules = 0, at = 0;
 	for (int i = 0; i < XG_MAX_BLOCKS; i++) {
 		if (!blocks)
 			break;
@@ -60,14 +60,17 @@ static __always_inline u32 first_wide(struct blob b, struct xg_hook *hook, struc
 				break;
 			u64 word = lowest_bit(words) & 63;
 			words &= words - 1;
-			u64 rules = AND6(RULES, o0, o1, o2, o3, o4, o5);
-			if (rules) {
-				u64 bit = block * XG_BLOCK_RULES + word * 64 + lowest_bit(rules);
-				return load32(b, hook->wide_rules + bit * 4);
-			}
+			rules = AND6(RULES, o0, o1, o2, o3, o4, o5);
+			at = block * 64 + word;
+			if (rules)
+				break;
 		}
+		if (rules)
+			break;
 	}
-	return XG_NO_RULE;
+	if (!rules)
+		return XG_NO_RULE;
+	return load32(b, hook->wide_rules + (at * 64 + lowest_bit(rules)) * 4);
 }
 
 #endif

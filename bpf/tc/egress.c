@@ -37,14 +37,40 @@ static __always_inline int redirect(struct __sk_buff *skb, struct blob b, u32 ta
 }
 
 // Bytes and packets as they go over the wire: a GSO packet is cut later.
-static __always_inline void count_skb(struct __sk_buff *skb, u8 *counters, struct pkt *p, struct verdict *v)
+static __always_inline void count_skb(struct __sk_buff *skb, struct xg_cpu *cpu, struct pkt *p, struct verdict *v)
 {
 	u64 packets = skb->gso_segs ? skb->gso_segs : 1;
 	u64 bytes = skb->wire_len;
 	if (skb->vlan_present)
 		bytes += packets * 4;
-	count(counters, XG_EGRESS, p->protocol, v->action, v->decider, packets, bytes);
+	count(cpu, XG_EGRESS, p->protocol, v->action, v->decider, packets, bytes);
 	ACCOUNT_SKB(skb, p, v->action, packets, bytes);
+}
+
+// Whether all headers that the parser reads can be read: those of plain IPv4 and IPv6 packets behind Ethernet.
+static __always_inline int headers_are_in(struct frame *f)
+{
+	u8 *ip = f->data + 14;
+	if (f->l3_device || ip + 20 > f->end)
+		return 0;
+	u32 type = *(u16 *)(f->data + 12);
+	if (type == ETHERTYPE_IPV4)
+		return ip + (ip[0] & 15) * 4 + 20 <= f->end; // of TCP, the longest, 20 bytes are read
+	return type == ETHERTYPE_IPV6 && !is_extension(ip[6]) && ip + 60 <= f->end;
+}
+
+// Headers may lie outside the linear part of a packet; then one pull gets them there. That costs a copy, so not where
+// it is plain that all headers are in it.
+static __always_inline void pull(struct __sk_buff *skb, struct frame *f)
+{
+	f->data = FRESH(skb->data);
+	f->end = FRESH(skb->data_end);
+	u32 readable = f->end - f->data, wanted = f->length < PULLED ? f->length : PULLED;
+	if (readable >= wanted || headers_are_in(f))
+		return;
+	bpf_skb_pull_data(skb, wanted);
+	f->data = FRESH(skb->data);
+	f->end = FRESH(skb->data_end);
 }
 
 int xdpguard_egress(struct __sk_buff *skb)
@@ -60,24 +86,13 @@ int xdpguard_egress(struct __sk_buff *skb)
 		.drop_fragments = hook->drop_fragments,
 		.tag_present = skb->vlan_present,
 		.tag = skb->vlan_tci,
-		.zero = hook->zero,
 	};
-	struct pkt p;
-	u32 reason = XG_NEED_MORE;
-	// Headers may lie outside the linear part; then one pull gets them there.
-	for (int attempt = 0; attempt < 2; attempt++) {
-		f.data = FRESH(skb->data);
-		f.end = FRESH(skb->data_end);
-		reason = parse(&f, &p);
-		if (reason != XG_NEED_MORE || attempt)
-			break;
-		bpf_skb_pull_data(skb, f.length < PULLED ? f.length : PULLED);
-	}
+	struct pkt *p = packet_of(&g, XG_EGRESS);
+	pull(skb, &f);
+	parse(&f, p);
 	f.data = FRESH(skb->data);
 	f.end = FRESH(skb->data_end);
-	if (reason == XG_NEED_MORE)
-		reason = XG_MALFORMED_UNREADABLE;
-	struct verdict v = decide(&g, hook, &p, reason);
+	struct verdict v = decide(&g, XG_EGRESS, p);
 	u16 macs[6] = {};
 	if (v.action == XG_TX) {
 		if (may_bounce(&f))
@@ -85,7 +100,7 @@ int xdpguard_egress(struct __sk_buff *skb)
 		else
 			refuse_tx(&v);
 	}
-	count_skb(skb, g.counters, &p, &v);
+	count_skb(skb, g.cpu, p, &v);
 	if (v.action == XG_PASS)
 		return TC_UNSPEC; // filters behind ours still run
 	if (v.action == XG_TX) { // as if the interface had received it

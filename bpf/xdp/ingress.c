@@ -50,15 +50,12 @@ int xdpguard_ingress(struct xdp_md *ctx)
 		.hook = XG_INGRESS,
 		.l3_device = NUMBER(XG_NUMBER_FLAGS) & XG_FLAG_L3_DEVICE,
 		.drop_fragments = hook->drop_fragments,
-		.zero = hook->zero,
 	};
-	struct pkt p;
-	u32 reason = parse(&f, &p);
-	if (reason == XG_NEED_MORE)
-		reason = XG_MALFORMED_UNREADABLE;
+	struct pkt *p = packet_of(&g, XG_INGRESS);
+	parse(&f, p);
 	f.data = FRESH(ctx->data);
 	f.end = FRESH(ctx->data_end);
-	struct verdict v = decide(&g, hook, &p, reason);
+	struct verdict v = decide(&g, XG_INGRESS, p);
 	if (v.action == XG_TX) {
 		if (may_bounce(&f))
 			swap_macs(f.data);
@@ -67,7 +64,7 @@ int xdpguard_ingress(struct xdp_md *ctx)
 	} else if (v.action == XG_REDIRECT) {
 		v.action = redirect(&f, g.blob, v.target);
 	}
-	count(g.counters, XG_INGRESS, p.protocol, v.action, v.decider, 1, f.length);
-	ACCOUNT_FRAME(&p, v.action, f.length);
+	count(g.cpu, XG_INGRESS, p->protocol, v.action, v.decider, 1, f.length);
+	ACCOUNT_FRAME(p, v.action, f.length);
 	return v.action;
 }

@@ -100,7 +100,7 @@ class Judge:
         bpf.map_update(self.bench.maps.fds["targets"], index, index)
         self._half = self.bench.maps.size.counters // 2
         self._memory = self.bench.maps.counters(1)
-        cpu = min(os.sched_getaffinity(0)) * self.bench.maps.size.counters * maps.COUNT_BYTES
+        cpu = self.bench.maps.size.counter_at(min(os.sched_getaffinity(0)), 0)
         words = self.bench.maps.size.counters * 2
         self._counts = memoryview(self._memory)[cpu : cpu + words * 8].cast("Q")
 

@@ -32,10 +32,10 @@ def read(found: MapSet, slot: int, rules: tuple[int, int]) -> list[list[list[int
 
 
 def _hook(memory: mmap, found: MapSet, hook: int, length: int) -> list[list[int]]:
-    counters = found.size.counters
+    size = found.size
     packets, sizes = [0] * length, [0] * length
     for cpu in range(found.get("cpus")):
-        start = (cpu * counters + hook * counters // 2) * COUNT_BYTES
+        start = size.counter_at(cpu, hook * size.counters // 2)
         values = _consistent(memory, start, length)
         packets = [total + more for total, more in zip(packets, values[0::2], strict=True)]
         sizes = [total + more for total, more in zip(sizes, values[1::2], strict=True)]

@@ -22,6 +22,7 @@ _ABI = abi()
 _NUMBERS = _ABI.numbers
 SLOTS = _NUMBERS["XG_SLOTS"]
 COUNT_BYTES = _ABI.structs["xg_count"].size
+CPU_BYTES = _ABI.structs["xg_cpu"].size
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
 NAMES = ("control", "blobs", "counters", "targets", "totals")
 ACCOUNTS, OWNERS = "accounts", "owners"
@@ -36,6 +37,15 @@ class Size:
     blob_bytes: int
     counters: int
     bank_bytes: int
+
+    @property
+    def cpu_bytes(self) -> int:
+        """Of one CPU's element in the array of counters of a slot: struct xg_cpu, then the counters."""
+        return CPU_BYTES + self.counters * COUNT_BYTES
+
+    def counter_at(self, cpu: int, index: int) -> int:
+        """Where a counter lies in that array, in bytes."""
+        return cpu * self.cpu_bytes + CPU_BYTES + index * COUNT_BYTES
 
     def holds(self, need: Size) -> bool:
         return self.joined(need) == self
@@ -160,10 +170,10 @@ class MapSet(Control):
             os.close(fd)
 
     def counters(self, slot: int) -> mmap.mmap:
-        """All CPUs' counters of a slot: [CPU][index] of struct xg_count."""
+        """All CPUs' counters of a slot; see ``Size.counter_at``."""
         fd = self._inner("counters", slot)
         try:
-            return bpf.map_memory(fd, self.get("cpus") * self.size.counters * COUNT_BYTES)
+            return bpf.map_memory(fd, self.get("cpus") * self.size.cpu_bytes)
         finally:
             os.close(fd)
 
@@ -226,7 +236,7 @@ def _create(size: Size, fields: dict[str, int]) -> MapSet:
     most = _NUMBERS["XG_MAX_TARGETS"] * _NUMBERS["XG_HOOKS"] * SLOTS
     try:
         fds["blobs"] = _outer("blob", size.blob_bytes, 1)
-        fds["counters"] = _outer("counter", size.counters * COUNT_BYTES, cpus)
+        fds["counters"] = _outer("counter", size.cpu_bytes, cpus)
         fds["targets"] = bpf.map_create(bpf.MAP_DEVMAP_HASH, 4, 4, most, name=f"{_PREFIX}targets")
         fds["totals"] = bpf.map_create(
             bpf.MAP_ARRAY, 4, size.bank_bytes, 2, flags=bpf.F_MMAPABLE, name=f"{_PREFIX}totals"

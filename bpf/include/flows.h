@@ -1,0 +1,97 @@
+// Flows remembered: the rule that a packet's fields led to, per CPU and hook. Included by classify.h.
+//
+// Exact: an entry holds every field that the classifier reads, whole, and none outlives its generation (the slot is
+// zeroed before it gets another one). Packets of few flows then cost the same whatever the number of rules.
+#ifndef XDPGUARD_FLOWS_H
+#define XDPGUARD_FLOWS_H
+
+#include "pkt.h"
+
+#define XG_FLOW_HASH 0x9E3779B97F4A7C15ULL // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
+#define XG_FLOW_VALID (1ULL << 63)
+#define XG_NOT_REMEMBERED 0xffffffff
+
+struct xg_flows4 { // three flows of IPv4, the latest first; one line
+	u64 ends[3]; // source | destination << 32
+	u64 rest[3];
+	u32 rule[3];
+	u32 family; // 4
+};
+struct xg_flow6 { // one flow of IPv6; one line
+	u64 src_high, src_low, dst_high, dst_low;
+	u64 rest;
+	u32 rule;
+	u32 pad[4];
+	u32 family; // 6
+};
+
+struct flow_key {
+	u64 ends; // of IPv4
+	u64 rest; // ports, L4 index and VLAN
+	void *line;
+};
+
+static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, struct pkt *p)
+{
+	struct flow_key k;
+	k.ends = p->src_low | p->dst_low << 32;
+	k.rest = p->sport | (u64)p->dport << 16 | (u64)p->l4 << 32 | (u64)p->vlan << 48 | XG_FLOW_VALID;
+	u64 mixed = k.ends;
+	if (p->family == 6)
+		mixed = (p->src_high ^ p->dst_low) * XG_FLOW_HASH + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
+	mixed ^= k.rest << 13 | k.rest >> 51;
+	u64 line = (mixed * XG_FLOW_HASH >> 32) & (XG_FLOW_LINES - 1);
+	k.line = cpu->flows + (hook * XG_FLOW_LINES + line) * XG_LINE;
+	return k;
+}
+
+static __always_inline u32 remembered(struct flow_key *k, struct pkt *p)
+{
+	if (p->family == 4) {
+		struct xg_flows4 *line = k->line;
+		if (line->family != 4)
+			return XG_NOT_REMEMBERED;
+		if (line->ends[0] == k->ends && line->rest[0] == k->rest)
+			return line->rule[0];
+		if (line->ends[1] == k->ends && line->rest[1] == k->rest)
+			return line->rule[1];
+		if (line->ends[2] == k->ends && line->rest[2] == k->rest)
+			return line->rule[2];
+		return XG_NOT_REMEMBERED;
+	}
+	struct xg_flow6 *flow = k->line;
+	u64 differ = (flow->src_high ^ p->src_high) | (flow->src_low ^ p->src_low) | (flow->dst_high ^ p->dst_high) |
+		     (flow->dst_low ^ p->dst_low) | (flow->rest ^ k->rest) | (flow->family ^ 6);
+	return differ ? XG_NOT_REMEMBERED : flow->rule;
+}
+
+static __always_inline void remember(struct flow_key *k, struct pkt *p, u32 rule)
+{
+	if (p->family == 4) {
+		struct xg_flows4 *line = k->line;
+		if (line->family != 4) {
+			line->rest[0] = line->rest[1] = 0;
+			line->family = 4;
+		}
+		line->ends[2] = line->ends[1];
+		line->rest[2] = line->rest[1];
+		line->rule[2] = line->rule[1];
+		line->ends[1] = line->ends[0];
+		line->rest[1] = line->rest[0];
+		line->rule[1] = line->rule[0];
+		line->ends[0] = k->ends;
+		line->rest[0] = k->rest;
+		line->rule[0] = rule;
+		return;
+	}
+	struct xg_flow6 *flow = k->line;
+	flow->family = 6;
+	flow->src_high = p->src_high;
+	flow->src_low = p->src_low;
+	flow->dst_high = p->dst_high;
+	flow->dst_low = p->dst_low;
+	flow->rest = k->rest;
+	flow->rule = rule;
+}
+
+#endif
