@@ -11,8 +11,8 @@
 #define XG_SLOTS 4          // generations held at once; slot 0 is the built-in "no rules: pass"
 #define XG_MAX_RULES 131008 // per hook: with the other counters of it just under 2^17
 #define XG_BLOCK_RULES 4096 // rules one block of a bit vector covers: 64 words of 64 bits
-#define XG_MAX_BLOCKS 8     // blocks a class may have
-#define XG_MAX_WIDE 32768   // so many rules of a hook may be found by bit vectors; see classify.h
+#define XG_MAX_BLOCKS 4     // blocks a class may have
+#define XG_MAX_WIDE 16384   // so many rules of a hook may be found by bit vectors; see classify.h
 #define XG_MAX_LIST 64      // rules of one list
 #define XG_MAX_HOPS 8       // buckets in which a pair may lie
 #define XG_MAX_TARGETS 256  // distinct redirect targets per hook
@@ -191,15 +191,21 @@ struct xg_condition {
 #define XG_MAX_L4_CLASSES 128
 #define XG_MAX_VLAN_CLASSES 64
 // An address tree: intervals in ascending order, four rows (IPv4) or four heads (IPv6) to a line, above them the
-// highest address of each line, sixteen __u32 or eight __u64 to a line, and so on up to a single line.
+// highest address of each line, sixteen __u32 or eight __u64 to a line, and so on up to a single line. The index says
+// for each stretch of addresses where in the tree its search begins.
 #define XG_TREE_LEVELS 8
 struct xg_tree {
-	__u32 level[XG_TREE_LEVELS]; // offset of each level, the top first
+	__u64 base;                  // where the first stretch begins, of the upper 64 bits of an IPv6 address
+	__u32 shift;                 // a stretch is 2^shift addresses
+	__u32 most;                  // number of the last stretch, which reaches to the highest address
+	__u32 index;                 // offset of __u32 per stretch: node | levels between it and the leaves << 28
 	__u32 leaves;                // offset of struct xg_row (IPv4), struct xg_head (IPv6)
 	__u32 lows;                  // IPv6: offset of __u64 low halves
 	__u32 rows;                  // IPv6: offset of struct xg_row, one for each low half
-	__u32 pad;
+	__u32 level[XG_TREE_LEVELS]; // offset of each level, the lowest first
 };
+#define XG_NODE_MASK 0xfffffff
+#define XG_NODE_SHIFT 28
 struct xg_row { // an interval
 	__u32 last; // IPv4: its highest address
 	__u32 pair; // class among the rules that are specific on both sides; 0: none
@@ -211,12 +217,10 @@ struct xg_head { // all intervals that end in one high half
 	__u32 steps; // of a binary search among them: 2^steps - 1 are compared
 };
 struct xg_addresses { // of one family
-	__u32 depth;      // levels of both trees above their leaves
 	__u32 fallback;   // the first rule that takes every packet of the family
 	__u32 wide;       // the first rule that is found by bit vectors
 	__u32 src_wide;   // offset of __u32 per broad class: offset of its class record
 	__u32 dst_wide;
-	__u32 pad;
 	struct xg_tree src, dst;
 };
 // A paged table: __u16 page[pages], then __u16 class[256] per distinct page.

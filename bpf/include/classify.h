@@ -50,25 +50,26 @@ static __always_inline u64 better(struct blob b, struct xg_hook *hook, u64 best,
 	return best;
 }
 
-// -> the word of a pair of classes; XG_NO_RULE: no rule has both
+// 1 if two keys are equal, else 0, without a branch. Keys are below 2^63.
+#define SAME(a, b) ((((a) ^ (b)) - 1) >> 63)
+
+// -> the word of a pair of classes; XG_NO_RULE: no rule has both. Which of a line's places holds the pair is chance,
+// so it is found without a branch.
 static __always_inline u64 pair_word(struct blob b, struct xg_hook *hook, u64 src, u64 dst)
 {
 	u64 key = src | dst << 32;
 	u64 at = (((key * XG_PAIR_HASH) >> 32) * hook->pair_lines) >> 32;
 	for (int i = 0; i < XG_MAX_HOPS; i++) {
-		u8 *line = line_at(b, hook->pairs + at * XG_LINE);
+		u8 *line = line_at(b, hook->pairs + (at + i) * XG_LINE);
 		struct xg_pair *pair = (struct xg_pair *)line;
-		if (pair[0].key == key)
-			return pair[0].word;
-		if (pair[1].key == key)
-			return pair[1].word;
-		if (pair[2].key == key)
-			return pair[2].word;
-		if (pair[3].key == key)
-			return pair[3].word;
-		if (!pair[3].key)
+		u64 second = SAME(pair[1].key, key), third = SAME(pair[2].key, key), fourth = SAME(pair[3].key, key);
+		u64 place = second | third << 1 | fourth * 3;
+		u64 free = !pair[3].key;
+		pair = (struct xg_pair *)(line + place * sizeof(*pair));
+		if (pair->key == key)
+			return pair->word;
+		if (free)
 			break;
-		at += 1;
 	}
 	return XG_NO_RULE;
 }
@@ -83,10 +84,13 @@ struct candidates {
 static __always_inline struct candidates specific(struct blob b, struct xg_hook *hook, struct pkt *p, struct xg_addresses *t)
 {
 	struct place src, dst;
-	if (p->family == 6)
-		find6(b, t, p, &src, &dst);
-	else
-		find4(b, t, p, &src, &dst);
+	if (p->family == 6) {
+		src = find6(b, &t->src, p->src_high, p->src_low);
+		dst = find6(b, &t->dst, p->dst_high, p->dst_low);
+	} else {
+		src = find4(b, &t->src, p->src_low);
+		dst = find4(b, &t->dst, p->dst_low);
+	}
 	HIDE(src.pair, hook->zero);
 	HIDE(src.word, hook->zero);
 	HIDE(dst.pair, hook->zero);

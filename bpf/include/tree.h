@@ -1,5 +1,4 @@
-// Address trees: an address -> what is known of it. Both sides of a packet are searched together, level by level,
-// so that neither waits for the other's memory. Included by classify.h.
+// Address trees: an address -> what is known of it. Included by classify.h.
 //
 // A node is a line of highest addresses; the number of those below the address is the branch to take. There are no
 // pointers: the branches of node n are nodes 16 n to 16 n + 15 of the next level (8 n to 8 n + 7 for IPv6).
@@ -67,32 +66,36 @@ static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 
 	return found;
 }
 
-static __always_inline void find4(struct blob b, struct xg_addresses *t, struct pkt *p, struct place *s, struct place *d)
+// -> the index entry of the stretch that an address lies in; the first and the last reach to the ends.
+static __always_inline u64 entry_point(struct blob b, struct xg_tree *t, u64 value)
 {
-	u64 src = 0, dst = 0, depth = t->depth;
-#pragma unroll
-	for (int i = 0; i < 5; i++) {
-		if (i >= depth)
-			break;
-		src = src * 16 + branch4(line_at(b, t->src.level[i] + src * XG_LINE), p->src_low);
-		dst = dst * 16 + branch4(line_at(b, t->dst.level[i] + dst * XG_LINE), p->dst_low);
-	}
-	*s = leaf4(b, &t->src, src, p->src_low);
-	*d = leaf4(b, &t->dst, dst, p->dst_low);
+	u64 at = ((value - t->base) & (LESS64(value, t->base) - 1)) >> (t->shift & 63), most = t->most;
+	at ^= (at ^ most) & -LESS64(most, at);
+	return load32(b, t->index + at * 4);
 }
 
-static __always_inline void find6(struct blob b, struct xg_addresses *t, struct pkt *p, struct place *s, struct place *d)
+static __always_inline struct place find4(struct blob b, struct xg_tree *t, u64 value)
 {
-	u64 src = 0, dst = 0, depth = t->depth;
-#pragma unroll
+	u64 entry = entry_point(b, t, value), node = entry & XG_NODE_MASK, levels = entry >> XG_NODE_SHIFT;
 	for (int i = 0; i < XG_TREE_LEVELS; i++) {
-		if (i >= depth)
+		if (!levels)
 			break;
-		src = src * 8 + branch6(line_at(b, t->src.level[i] + src * XG_LINE), p->src_high);
-		dst = dst * 8 + branch6(line_at(b, t->dst.level[i] + dst * XG_LINE), p->dst_high);
+		levels = (levels - 1) & (XG_TREE_LEVELS - 1);
+		node = node * 16 + branch4(line_at(b, t->level[levels] + node * XG_LINE), value);
 	}
-	*s = leaf6(b, &t->src, src, p->src_high, p->src_low);
-	*d = leaf6(b, &t->dst, dst, p->dst_high, p->dst_low);
+	return leaf4(b, t, node, value);
+}
+
+static __always_inline struct place find6(struct blob b, struct xg_tree *t, u64 high, u64 low)
+{
+	u64 entry = entry_point(b, t, high), node = entry & XG_NODE_MASK, levels = entry >> XG_NODE_SHIFT;
+	for (int i = 0; i < XG_TREE_LEVELS; i++) {
+		if (!levels)
+			break;
+		levels = (levels - 1) & (XG_TREE_LEVELS - 1);
+		node = node * 8 + branch6(line_at(b, t->level[levels] + node * XG_LINE), high);
+	}
+	return leaf6(b, t, node, high, low);
 }
 
 #endif

@@ -88,14 +88,19 @@ class Blob:
         offsets = records + np.repeat(dimension.numbers.astype(np.int64), lengths) * stride
         return self.put(offsets.astype(np.uint32)), int(offsets[-1])
 
-    def put_tree(self, tree: Tree, at: int, depth: int, top: int) -> None:
-        """Write an address tree as ``struct xg_tree`` at offset ``at`` of the header.
-
-        It gets ``depth`` levels; those that it lacks at the top are the line at ``top``, whose branch is the first.
-        """
-        levels = [top] * (depth - len(tree.levels)) + [self.put(keys, LINE) for keys in tree.levels]
-        struct.pack_into(f"={depth}I", self.header, at + _ABI.offset("xg_tree.level"), *levels)
-        self.fields("xg_tree", at, leaves=self.put(tree.leaves, LINE))
+    def put_tree(self, tree: Tree, at: int) -> None:
+        """Write an address tree as ``struct xg_tree`` at offset ``at`` of the header."""
+        levels = [self.put(keys, LINE) for keys in tree.levels]
+        struct.pack_into(f"={len(levels)}I", self.header, at + _ABI.offset("xg_tree.level"), *levels)
+        self.fields(
+            "xg_tree",
+            at,
+            base=tree.index.base,
+            shift=tree.index.shift,
+            most=len(tree.index.entries) - 1,
+            index=self.put(tree.index.entries, LINE),
+            leaves=self.put(tree.leaves, LINE),
+        )
         if tree.lows is not None and tree.rows is not None:
             self.fields("xg_tree", at, lows=self.put(tree.lows), rows=self.put(tree.rows, LINE))
 

@@ -33,15 +33,13 @@ def put_engine(blob: Blob, engine: Engine, base: int) -> None:
 
 
 def _put_families(blob: Blob, engine: Engine, base: int) -> None:
-    top = blob.put(np.full(LINE // 4, 0xFFFFFFFF, dtype=np.uint32), LINE)
     for number, family in engine.families.items():
         at = base + _ABI.offset(f"xg_hook.ipv{number}")
-        depth = max(len(family.src.levels), len(family.dst.levels))
-        if depth > LEVELS:
-            raise AssertionError(f"an address tree of {depth} levels; the programs read {LEVELS}")
-        blob.fields("xg_addresses", at, depth=depth, fallback=family.fallback)
+        blob.fields("xg_addresses", at, fallback=family.fallback)
         for side, tree in (("src", family.src), ("dst", family.dst)):
-            blob.put_tree(tree, at + _ABI.offset(f"xg_addresses.{side}"), depth, top)
+            if len(tree.levels) > LEVELS:
+                raise AssertionError(f"an address tree of {len(tree.levels)} levels; the programs read {LEVELS}")
+            blob.put_tree(tree, at + _ABI.offset(f"xg_addresses.{side}"))
 
 
 def _put_wide(blob: Blob, engine: Engine, base: int) -> None:
