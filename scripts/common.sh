@@ -13,6 +13,9 @@ export PATH="/usr/sbin:/usr/bin:/sbin:/bin${PATH:+:$PATH}"
 unset PYTHONPATH PYTHONHOME VIRTUAL_ENV PIP_TARGET PIP_PREFIX PIP_ROOT PIP_PYTHON
 export PYTHONNOUSERSITE=1 PIP_USER=0
 
+# Where the live tests have Docker's programs if they are not installed: unpacked, so that no daemon is started.
+docker_folder=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/xdpguard/docker
+
 say() { printf '%s\n' "$*"; }
 
 # die MESSAGE [EXIT_CODE]

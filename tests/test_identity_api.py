@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -153,3 +155,35 @@ def test_docker_s_file_and_its_api_are_described_alike(sock: Path) -> None:
     config = docker_config(A, "web", "nginx:1")
     with api(sock, lambda _: answer({**config, "Id": A})):
         assert Asking()(sock) == described(A, "docker", config)
+
+
+def test_a_socket_that_may_not_be_asked_is_noted_once(sock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may ask every socket: a security module may still refuse."""
+
+    def denied(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr("xdpguard.identity.api._exchange", denied)
+    asking = Asking()
+    for _ in range(5):
+        assert asking(sock) is None
+    assert asking.notes.lines() == (
+        f"docker: {sock}: Permission denied: names from files only, tried again every 30 s",
+    )
+
+
+def test_a_server_that_takes_no_more_clients_is_noted_and_not_waited_for(sock: Path) -> None:
+    asking = Asking(timeout=0.01)
+    with (
+        socket.socket(socket.AF_UNIX) as server,
+        socket.socket(socket.AF_UNIX) as first,
+        socket.socket(socket.AF_UNIX) as second,
+    ):
+        server.bind(str(sock))
+        server.listen(0)
+        for client in (first, second):  # who waits to be accepted, beyond what listen() says
+            client.setblocking(False)
+            client.connect_ex(str(sock))
+        assert asking(sock) is None
+    [note] = asking.notes.lines()
+    assert "names from files only" in note

@@ -12,7 +12,7 @@ from xdpguard.errors import PrivilegeError
 from xdpguard.kernel import lock, owners, pins
 
 ABI = abi()
-NETNS = 4026532000
+NETNS = 1 << 40 | 7  # a cookie has 64 bits
 
 
 def field(data: bytes, path: str) -> int:
@@ -20,25 +20,25 @@ def field(data: bytes, path: str) -> int:
 
 
 def address(data: bytes, name: str) -> bytes:
-    start = ABI.offset(f"xg_tuple.{name}")
+    start = ABI.offset(f"xg_owner_key.{name}")
     return data[start : start + 16]
 
 
 def test_a_connection_is_found_by_all_of_its_ends() -> None:
     key = owners.key(NETNS, 6, ip_address("192.0.2.1"), 80, ip_address("198.51.100.7"), 50000)
-    assert len(key) == ABI.structs["xg_tuple"].size
+    assert len(key) == ABI.structs["xg_owner_key"].size
     assert address(key, "local") == bytes([192, 0, 2, 1]).ljust(16, b"\0")
     assert address(key, "remote") == bytes([198, 51, 100, 7]).ljust(16, b"\0")
-    names = ("netns", "local_port", "remote_port", "family", "protocol", "pad")
-    assert [field(key, f"xg_tuple.{name}") for name in names] == [NETNS, 80, 50000, 2, 6, 0]
+    names = ("netns", "local_port", "remote_port", "family", "protocol")
+    assert [field(key, f"xg_owner_key.{name}") for name in names] == [NETNS, 80, 50000, 2, 6]
 
 
 def test_a_listener_of_every_address_is_found_by_its_port() -> None:
     for text, family in (("0.0.0.0", 2), ("::", 10)):
         key = owners.key(NETNS, 17, ip_address(text), 53, None, None)
         assert address(key, "local") == address(key, "remote") == bytes(16)
-        assert field(key, "xg_tuple.family") == family
-        assert field(key, "xg_tuple.remote_port") == 0
+        assert field(key, "xg_owner_key.family") == family
+        assert field(key, "xg_owner_key.remote_port") == 0
 
 
 def test_an_ipv6_address_fills_its_field() -> None:
@@ -94,7 +94,7 @@ def test_a_map_stays_while_a_tracer_keeps_it(host: Path) -> None:
 
 
 def test_a_map_stays_while_an_interface_has_accounts(host: Path) -> None:
-    folder = pins.Place(NETNS, 2, 1).folder
+    folder = pins.Place(4026532000, 2, 1).folder
     folder.mkdir(parents=True)
     (folder / "accounts").touch()
     assert owners.needed()

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from xdpguard.kernel import ringbuf
 from xdpguard.kernel.ringbuf import Ring
 
 SIZE = mmap.PAGESIZE
@@ -125,6 +126,65 @@ def test_a_record_may_lie_across_the_end(kernel: Kernel, ring: Ring) -> None:
     kernel.write(bytes(range(64)))
     assert again.read(1) == [bytes(range(64))]
     again.close()
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.slept.append(round(seconds, 6))
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(ringbuf, "time", made)
+    return made
+
+
+def test_what_comes_after_a_pause_is_read_at_once_and_what_follows_gathers(
+    kernel: Kernel, ring: Ring, clock: Clock
+) -> None:
+    kernel.write(b"first...")
+    assert ring.wait(1.0, 10) == [b"first..."]
+    assert clock.slept == []
+    kernel.write(b"second..")
+    assert ring.wait(1.0, 10) == [b"second.."]
+    assert clock.slept == [0.05]
+    clock.now += 1.0
+    kernel.write(b"third...")
+    assert ring.wait(1.0, 10) == [b"third..."]
+    assert clock.slept == [0.05]
+
+
+def test_nobody_gathers_for_longer_than_was_asked_for_or_while_the_ring_fills(
+    kernel: Kernel, ring: Ring, clock: Clock
+) -> None:
+    kernel.write(b"first...")
+    ring.wait(1.0, 10)
+    kernel.write(b"second..")
+    ring.wait(0, 10)
+    assert clock.slept == []
+    kernel.write(b"x" * (SIZE // 8))
+    ring.wait(1.0, 10)
+    assert clock.slept == []
+
+
+def test_a_ring_that_was_more_than_half_full_was_crowded(kernel: Kernel, ring: Ring) -> None:
+    kernel.write(b"x" * (SIZE // 2 + 8))
+    ring.read(10)
+    assert ring.crowded
+    kernel.write(b"x" * (SIZE // 4))
+    ring.read(10)
+    assert not ring.crowded
 
 
 def test_a_ring_that_is_closed_has_nothing_and_may_be_closed_again(kernel: Kernel, ring: Ring) -> None:

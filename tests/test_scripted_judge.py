@@ -78,6 +78,15 @@ def test_what_only_kprobes_see_may_be_missing_without_them_only() -> None:
     assert judged([nameless], [GOT | NO_PEER], kprobes=False).without_peer == ["one"]
 
 
+def test_what_the_trace_has_no_source_for_must_be_missing() -> None:
+    def judged_without(told: list[dict[str, Any]]) -> Verdict:
+        truth = {"netns": NETNS, "events": [{"_connection": "one", **SENT}]}
+        return judge(truth, [{"netns": NETNS, **one} for one in told], kprobes=False, untold={"udp-send"})
+
+    assert (judged_without([]).unseen, judged_without([]).faults) == (["one"], [])
+    assert judged_without([SENT]).faults
+
+
 def test_a_segment_sent_again_must_be_of_its_connections_owner() -> None:
     again = CONNECT | {"event": "retransmit"}
     assert (judged([CONNECT], [CONNECT, again]).faults, judged([CONNECT], [CONNECT, again]).again) == ([], 1)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address
 
 from xdpguard.identity.process import Process
 from xdpguard.identity.sockets import Held, Holder
 from xdpguard.kernel.sock_diag import Socket, Survey
-from xdpguard.trace.existing import joined, rows
+from xdpguard.trace.existing import joined
 from xdpguard.trace.model import Owner, ProcessKey, Tuple
 
 A, B = 4026531840, 4026532999
@@ -40,7 +40,6 @@ def test_a_socket_has_the_owner_who_has_its_inode_open() -> None:
 def test_a_socket_that_nobody_has_open_is_nobodys() -> None:
     first, second = joined(Survey({A: (connection(0), connection(222, 8))}, ()), held(i111=[made(42)]))
     assert (first.owner, second.owner) == (None, None)
-    assert list(rows([first, second])) == []
 
 
 def test_the_same_tuple_in_two_namespaces_is_two_sockets() -> None:
@@ -57,15 +56,3 @@ def test_a_socket_of_strangers_is_marked_and_one_of_a_family_is_not() -> None:
     assert [one.pid for one in family.holders] == [50, 51]
     assert family.owner is not None
     assert family.owner.process.pid == 50
-
-
-def test_a_row_is_flat_and_a_listener_of_both_families_has_two() -> None:
-    any6 = IPv6Address("::")
-    listener = Socket(1, 111, 0, "tcp", "LISTEN", 6, any6, 80, None, None, v6only=False)
-    found = list(joined(Survey({A: (listener, connection(111))}, ()), held(i111=[made(42)])))
-    owner = found[0].owner
-    assert list(rows(found)) == [
-        (A, "tcp", any6, 80, None, None, "LISTEN", owner),
-        (A, "tcp", IPv4Address("0.0.0.0"), 80, None, None, "LISTEN", owner),
-        (A, "tcp", LOCAL, 80, REMOTE, 5, "ESTABLISHED", owner),
-    ]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from xdpguard.errors import KernelError
+from xdpguard.identity.process import Process
 from xdpguard.kernel.namespaces import Visit
 from xdpguard.kernel.tracing import Cost, KernelFilter, ProgramCost
 from xdpguard.trace import live
@@ -27,6 +28,7 @@ class FakeTracing:
     cgroup_controller = ""
     cgroup_root: Path | None = None
     missed = 0
+    lost = 0
 
     def __init__(self, wanted: KernelFilter) -> None:
         self.wanted = wanted
@@ -47,6 +49,9 @@ class FakeTracing:
         self.asked.append("ledger")
         return {CONNECT: (5, 0, 5, 0, 0, 0)}
 
+    def lost_tasks(self) -> int:
+        return self.lost
+
     def cost(self) -> Cost:
         return Cost((ProgramCost("x", 0.0, 0, self.missed),), 0)
 
@@ -66,7 +71,7 @@ class NotKept:
     def __init__(self, whole: bool) -> None:
         self.whole = whole
 
-    def begin(self, sockets: object, everywhere: bool) -> None:
+    def begin(self, found: object, everywhere: bool) -> None:
         pass
 
     def close(self) -> None:
@@ -78,7 +83,7 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[FakeTracing]:
     """Every tracing that was begun."""
     found: list[FakeTracing] = []
 
-    def begin(wanted: KernelFilter, owners: int | None) -> FakeTracing:
+    def begin(wanted: KernelFilter, ring_bytes: int, owners: int | None) -> FakeTracing:
         assert owners is None
         found.append(FakeTracing(wanted))
         return found[-1]
@@ -142,6 +147,26 @@ def test_what_no_program_could_look_at_is_lost_and_counted(
         _, ledger = running.finish()
     assert total(ledger.values()).lost == {"missed": 3}
     assert all(adds_up(one) for one in ledger.values())
+
+
+def test_after_lost_task_events_all_of_proc_is_read_once_and_not_at_every_turn(
+    made: list[FakeTracing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tours: list[Path] = []
+
+    def everyone(proc: Path) -> list[Process]:
+        tours.append(proc)
+        return []
+
+    monkeypatch.setattr(live, "everyone", everyone)
+    with Live(Filter()) as running:
+        running.read(0.0)
+        assert tours == []
+        made[0].lost = 1
+        running.read(0.0)
+        made[0].lost = 2
+        running.read(0.0)
+        assert tours == [Path("/proc")]
 
 
 def test_what_the_session_decides_of_a_cgroup_the_kernel_is_told(

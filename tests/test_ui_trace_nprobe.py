@@ -141,7 +141,7 @@ def test_any_name_survives_on_one_line() -> None:
 
 def test_a_container_of_podman_is_given_where_readers_look() -> None:
     assert CURL.container is not None
-    found = parsed(replace(CURL, container=replace(CURL.container, runtime="podman", name=None)))
+    found = parsed(CURL._replace(container=replace(CURL.container, runtime="podman", name=None)))
     assert found["LOCAL_CONTAINER"] == {
         "ID": "cbd2540ec5be",
         "RUNTIME": "podman",

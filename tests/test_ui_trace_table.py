@@ -51,23 +51,23 @@ def test_a_row_fits_into_120_columns(record: Record | str) -> None:
 
 
 def test_the_longest_names_and_counts_fit_too() -> None:
-    where = replace(CURL.event.tuple, local=ip_address("172.17.100.100"), local_port=443)
+    where = CURL.event.tuple._replace(local=ip_address("172.17.100.100"), local_port=443)
     counts = Counts(10**12 - 1, 10**12 - 1, 1, 1)
     assert CURL.process is not None
     who = replace(CURL.process, pid=4_194_304, path="/a-very-long-program-name", user="a-very-long-user")
-    longest = replace(CURL, process=who, event=replace(CURL.event, kind="close", tuple=where, counts=counts))
+    longest = CURL._replace(process=who, event=CURL.event._replace(kind="close", tuple=where, counts=counts))
     assert len(line(longest)) - 1 <= WIDTH
 
 
 def test_an_ipv6_address_is_never_cut() -> None:
     long = ip_address("2001:db8:1111:2222:3333:4444:5555:6666")
-    where = replace(CLOSE.event.tuple, local=long, remote=long)
-    text = line(replace(CLOSE, event=replace(CLOSE.event, tuple=where)))
+    where = CLOSE.event.tuple._replace(local=long, remote=long)
+    text = line(CLOSE._replace(event=CLOSE.event._replace(tuple=where)))
     assert text.split()[5:7] == [f"[{long}]:443", f"[{long}]:41234"]
 
 
 def test_a_listening_socket_has_no_other_side() -> None:
-    listening = replace(KUBELET, event=replace(KUBELET.event, kind="listen", handshake_ns=None))
+    listening = KUBELET._replace(event=KUBELET.event._replace(kind="listen", handshake_ns=None))
     assert line(listening).split()[5:] == ["127.0.0.1:53790", "-", "-"]
 
 

@@ -119,7 +119,7 @@ def test_verbose_adds_everything_that_is_known() -> None:
 
 def test_a_process_whose_program_is_not_known_shows_its_threads_name() -> None:
     assert KUBELET.process is not None
-    nameless = replace(KUBELET, process=replace(KUBELET.process, path=None))
+    nameless = KUBELET._replace(process=replace(KUBELET.process, path=None))
     assert "[pid/tid: 1446/496 [(kubelet)], uid/gid: 0/0]" in line(nameless)
 
 

@@ -15,6 +15,9 @@ static long (*account_update)(void *map, void *key, void *value, u64 flags) = (v
 #define NEW_ONLY 1 // BPF_NOEXIST
 #define TCP_SYN 2
 #define SOCK_RAW 3
+#define TIME_WAIT 6 // include/net/tcp_states.h
+#define ICMP_ECHO 8
+#define ICMPV6_ECHO 128
 
 // ARP; neighbour discovery and multicast membership (ICMPv6 130-137 and 143, IGMP).
 static __always_inline u32 is_the_kernels(struct pkt *p)
@@ -35,23 +38,22 @@ static __always_inline void put_address(u8 *to, u64 family, u64 high, u64 low)
 	words[3] = is_ipv4 ? 0 : bpf_htonl(low);
 }
 
-static __always_inline void fill_ends(struct xg_tuple *t, struct pkt *p, u32 hook)
+static __always_inline void fill_ends(struct xg_owner_key *t, struct pkt *p, u32 hook)
 {
 	u32 in = hook == XG_INGRESS;
 	put_address(t->local, p->family, in ? p->dst_high : p->src_high, in ? p->dst_low : p->src_low);
 	put_address(t->remote, p->family, in ? p->src_high : p->dst_high, in ? p->src_low : p->dst_low);
-	t->netns = NUMBER(XG_NUMBER_NETNS);
+	t->netns = NUMBER(XG_NUMBER_NETNS_KEY);
 	t->local_port = in ? p->dport : p->sport;
 	t->remote_port = in ? p->sport : p->dport;
 	t->family = p->family == 4 ? 2 : 10; // AF_INET, AF_INET6
 	t->protocol = p->protocol == XG_PROTO_TCP ? TCP : UDP;
-	t->pad = 0;
 }
 
 // NULL: nobody known. The connection itself; who has bound its local address and port; who has bound the port.
 static __always_inline struct xg_owner *owner_of(struct pkt *p, u32 hook)
 {
-	struct xg_tuple ends;
+	struct xg_owner_key ends;
 	fill_ends(&ends, p, hook);
 	struct xg_owner *owner = map_lookup(MAP(XG_MAP_OWNERS), &ends);
 	u32 begins = p->protocol == XG_PROTO_TCP && p->l4 & TCP_SYN; // the last of XG_L4_TCP's 8 bits are the flags
@@ -151,16 +153,26 @@ static __always_inline void account_frame(struct pkt *p, u32 action, u64 bytes)
 	add_to(account_of(&key, owner), action, 1, bytes);
 }
 
+// The kernel answers by raw sockets of its own, which are root's: TCP resets and last acknowledgements; echo replies and
+// errors of ICMP, so that of the messages of raw sockets the requests alone are believed to be a user's.
+static __always_inline u32 is_an_answer(struct bpf_sock *sk, struct pkt *p)
+{
+	u32 type = p->sport - XG_PORT_ICMP;
+	if (sk->type != SOCK_RAW)
+		return 0;
+	return sk->protocol == TCP || (p->protocol == XG_PROTO_ICMP && type != ICMP_ECHO) ||
+	       (p->protocol == XG_PROTO_ICMPV6 && type != ICMPV6_ECHO);
+}
+
 // What the sending socket itself says: its user, as its network namespace counts users, and its v2 cgroup where the
-// host's processes are in that hierarchy. Not a socket by which the kernel sends TCP resets and last
-// acknowledgements: those are raw ones.
-static __always_inline void ask_socket(struct xg_account_key *key, struct __sk_buff *skb)
+// host's processes are in that hierarchy. In TIME_WAIT it has no user any more, and would say "nobody".
+static __always_inline void ask_socket(struct xg_account_key *key, struct __sk_buff *skb, struct pkt *p)
 {
 	struct bpf_sock *sk = skb->sk;
-	if (!sk)
+	if (!sk || sk->state == TIME_WAIT)
 		return;
 	sk = bpf_sk_fullsock(sk); // none of a connection that is being accepted: its listener answers
-	if (sk && sk->type == SOCK_RAW && sk->protocol == TCP)
+	if (sk && is_an_answer(sk, p))
 		return;
 	key->kind = XG_ACCOUNT_OWNER;
 	key->uid = bpf_get_socket_uid(skb);
@@ -173,7 +185,7 @@ static __always_inline void account_skb(struct __sk_buff *skb, struct pkt *p, u3
 	struct xg_account_key key;
 	struct xg_owner *owner = choose(&key, p, XG_EGRESS);
 	if (key.kind != XG_ACCOUNT_KERNEL)
-		ask_socket(&key, skb);
+		ask_socket(&key, skb, p);
 	add_to(account_of(&key, owner), action, packets, bytes);
 }
 

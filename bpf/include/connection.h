@@ -17,14 +17,22 @@ static __always_inline struct xg_socket *known(u64 sk)
 	return map_lookup(MAP(XG_MAP_SOCKETS), &sk);
 }
 
-// Begin a socket's life in the table with the current process as its owner; attribution XG_BY_NOBODY: with none.
-// NULL: no room. An older socket's remains at the same address are overwritten.
+// Begin a socket's life in the table with the current process as its owner. NULL: no room. An older socket's remains
+// at the same address are overwritten.
 static __always_inline struct xg_socket *begin(u64 sk, u32 stage, u32 attribution)
 {
 	struct xg_socket fresh = {.stage = stage};
-	if (attribution != XG_BY_NOBODY)
-		capture(&fresh.owner, sk, attribution);
+	capture(&fresh.owner, sk, attribution);
 	map_update(MAP(XG_MAP_SOCKETS), &sk, &fresh, UPDATE_ANY);
+	return known(sk);
+}
+
+// Begin that of a connection that came from outside, with no owner. accept() may take it before its handshake is over
+// (TCP Fast Open), or while another CPU ends that: the second of them finds what the first has begun.
+static __always_inline struct xg_socket *arrived(u64 sk)
+{
+	struct xg_socket fresh = {.stage = XG_STAGE_ARRIVED, .incoming = 1};
+	map_update(MAP(XG_MAP_SOCKETS), &sk, &fresh, UPDATE_NEW);
 	return known(sk);
 }
 
@@ -107,19 +115,16 @@ static __always_inline void report(u32 kind, u64 sk, struct xg_socket *socket, s
 static __always_inline void taken(u64 sk, struct xg_socket *socket, u32 attribution)
 {
 	if (!socket)
-		socket = begin(sk, XG_STAGE_ARRIVED, XG_BY_NOBODY);
+		socket = arrived(sk);
 	if (!socket)
 		return;
 	capture(&socket->owner, sk, attribution);
 	keep_owner(sk, &socket->owner, 0);
 	socket->stage = XG_STAGE_OPEN;
-	socket->incoming = 1;
 	socket->opened = boot_time();
 	socket->ifindex = device_of(sk);
 	report(XG_EV_ACCEPT, sk, socket, 0, 0);
-	u32 state = FIELD(sk, u8, SOCK_STATE);
-	socket->early = state == SYN_RECV;
-	if (state == CLOSE) // its end was told already, and nothing else would forget it
+	if (FIELD(sk, u8, SOCK_STATE) == CLOSE) // its end was told already, and nothing else would forget it
 		forget(sk);
 }
 

@@ -60,6 +60,17 @@ struct xg_tuple {
 	__u32 pad;
 };
 
+// Who owns a socket is remembered by this: see owners.h.
+struct xg_owner_key {
+	__u8 local[16];
+	__u8 remote[16];
+	__u64 netns; // cookie of the network namespace, which no other ever has; before Linux 5.14 its inode number
+	__u16 local_port;
+	__u16 remote_port;
+	__u16 family;
+	__u16 protocol;
+};
+
 struct xg_event {
 	__u32 kind; // enum xg_event_kind
 	__u32 error;
@@ -95,10 +106,11 @@ struct xg_task_event {
 };
 
 // UDP is counted by (socket, peer, direction) and read by user space once in a while. No probe tells of the end of a UDP
-// socket, and the next one gets its address in the kernel at once: the process and the port tell them apart.
+// socket, and the next one gets its address in the kernel at once: the process and its own end tell them apart.
 struct xg_flow_key {
 	__u64 sock;
 	__u8 remote[16];
+	__u8 local[16]; // as the socket is bound
 	__u16 remote_port;
 	__u16 family;
 	__u32 kind; // XG_EV_UDP_SEND or XG_EV_UDP_RECV
@@ -166,7 +178,7 @@ struct xg_socket {
 	__u32 stage; // enum xg_stage
 	__u32 incoming;
 	__u32 ifindex;
-	__u32 early; // 1: accepted before it was established (TCP Fast Open)
+	__u32 pad;
 };
 
 struct xg_peer {

@@ -55,6 +55,10 @@ static __always_inline void account(u64 sk, struct datagram *one)
 	}
 	struct xg_flow_key key = {.sock = sk, .remote_port = one->peer.port, .family = one->peer.family};
 	__builtin_memcpy(key.remote, one->peer.address, 16);
+	if (FIELD(sk, u16, SOCK_FAMILY) == AF_INET6)
+		read_kernel(key.local, 16, sk + NUMBER(XG_NUMBER_SOCK_V6_RCV_SADDR));
+	else
+		*(u32 *)key.local = FIELD(sk, u32, SOCK_RCV_SADDR);
 	key.kind = one->kind;
 	key.pid = current_ids() >> 32;
 	key.local_port = FIELD(sk, u16, SOCK_NUM);

@@ -12,7 +12,7 @@
 #define XG_MAP_COUNTERS 0x7e000003 // ARRAY_OF_MAPS: slot -> ARRAY, key CPU, value struct xg_count[]; written here
 #define XG_MAP_TARGETS 0x7e000004  // DEVMAP_HASH: ifindex -> ifindex of redirect targets
 #define XG_MAP_DELIVERY 0x7e000005 // ARRAY: CPU -> struct xg_delivery, mmapable; of the tracepoint programs
-#define XG_MAP_OWNERS 0x7e000006   // LRU_HASH: struct xg_tuple -> struct xg_owner; see owners.h. One for the whole host
+#define XG_MAP_OWNERS 0x7e000006   // LRU_HASH: struct xg_owner_key -> struct xg_owner; see owners.h. One for the whole host
 #define XG_MAP_ACCOUNTS 0x7e000007 // PERCPU_HASH: struct xg_account_key -> struct xg_account; of one interface
 #define XG_NUMBER_BLOB_MASK 0x7e000011    // bytes of a blob - 8: keeps an offset inside and 8-byte aligned
 #define XG_NUMBER_COUNTER_MASK 0x7e000012 // counters of a CPU - 1
@@ -20,6 +20,7 @@
 #define XG_NUMBER_IFINDEX 0x7e000014
 #define XG_NUMBER_NETNS 0x7e000015         // inode number of the network namespace
 #define XG_NUMBER_BULK_TX_EXACT 0x7e000016 // 1: the driver's xdp_bulk_tx tells exactly what was lost
+#define XG_NUMBER_NETNS_KEY 0x7e000017     // what struct xg_owner_key names the network namespace by
 // Offsets of kernel fields, from BTF.
 #define XG_NUMBER_PROG_AUX 0x7e000021       // bpf_prog.aux
 #define XG_NUMBER_AUX_ID 0x7e000022         // bpf_prog_aux.id
@@ -40,6 +41,8 @@
 #define XG_NUMBER_CGROUP_V1 0x7e000113 // 1: owners' cgroups are those of a v1 hierarchy
 #define XG_NUMBER_OWNERS 0x7e000114    // 1: keep XG_MAP_OWNERS
 // Offsets of kernel fields, from BTF; which field is said in xdpguard/kernel/offsets.py.
+#define XG_NUMBER_NET_KEY 0x7e00011e       // in struct net: what struct xg_owner_key names it by
+#define XG_NUMBER_NET_KEY_BYTES 0x7e00011f // and how many bytes that has
 #define XG_NUMBER_SOCK_FAMILY 0x7e000121
 #define XG_NUMBER_SOCK_STATE 0x7e000122
 #define XG_NUMBER_SOCK_NUM 0x7e000123

@@ -15,7 +15,7 @@ import pytest
 from lab import Lab, Veth
 from test_lifecycle_support import Site, made
 
-from xdpguard.kernel import bpf
+from xdpguard.kernel import bpf, lock, owners
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -61,6 +61,21 @@ def no_leaks(lab: Lab) -> Iterator[None]:
     """For ``usefixtures``: fails when the test leaves a namespace of this run or a pin behind."""
     yield
     assert lab.leaks() == set()
+
+
+@pytest.fixture
+def own_owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A map of socket owners of this run's own, so that a trace elsewhere on the host forgets nobody in it.
+
+    A command in a process of its own has the host's. bpffs allows no dot in a name.
+    """
+    names = {part: f"{owners.NAME}-{os.getpid()}-{part}" for part in ("map", "kept", "used")}
+    for attribute, part in (("NAME", "map"), ("_KEPT", "kept"), ("_USED", "used")):
+        monkeypatch.setattr(owners, attribute, names[part])
+    yield
+    owners.release()
+    for part in ("kept", "used"):
+        (lock.FOLDER / f"{names[part]}.lock").unlink(missing_ok=True)
 
 
 @pytest.fixture

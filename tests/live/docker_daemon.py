@@ -19,7 +19,14 @@ from pathlib import Path
 
 PREFIX = "xgt-docker-"
 BUSYBOX = Path("/bin/busybox")
-PROGRAMS = ("dockerd", "containerd", "docker")
+PROGRAMS = ("dockerd", "docker", "containerd", "containerd-shim-runc-v2", "runc")
+# Where scripts/setup unpacks them; what is not there is looked for among the installed ones.
+UNPACKED = Path(os.environ.get("XDPGUARD_TEST_DOCKER") or Path.home() / ".cache/xdpguard/docker")
+ENVIRONMENT = os.environ | {
+    "PATH": os.pathsep.join(
+        [f"{UNPACKED}/usr/sbin", f"{UNPACKED}/usr/bin", os.environ.get("PATH", os.defpath)]
+    )
+}
 IMAGE = "busybox:xgt"
 _SECONDS = 60.0
 
@@ -39,17 +46,22 @@ class Docker:
         return self.folder / "docker.sock"
 
     def __call__(self, *words: str) -> str:
-        argv = ["docker", "--host", f"unix://{self.socket}", *words]
+        argv = [program("docker"), "--host", f"unix://{self.socket}", *words]
         done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=_SECONDS)
         assert done.returncode == 0, f"docker {' '.join(words)}: {done.stderr}"
         return done.stdout.strip()
 
 
+def program(name: str) -> str:
+    """Its path, or if there is none its name."""
+    return shutil.which(name, path=ENVIRONMENT["PATH"]) or name
+
+
 def lacking() -> str | None:
     """Why there can be no daemon here. None: nothing is missing."""
-    missing = [name for name in PROGRAMS if shutil.which(name) is None]
+    missing = [name for name in PROGRAMS if program(name) == name]
     if missing:
-        return f"no {', '.join(missing)}: install Debian's docker.io"
+        return f"no {', '.join(missing)} in {UNPACKED} nor installed: scripts/setup live fetches them"
     return None if BUSYBOX.exists() else "no /bin/busybox: install Debian's busybox-static"
 
 
@@ -78,15 +90,16 @@ def _begun(docker: Docker) -> subprocess.Popen[bytes]:
     folder = docker.folder
     (folder / "pid").write_text(str(os.getpid()))  # of the run, for remove_left_over
     argv = [
-        "dockerd", "--storage-driver=vfs", f"--data-root={docker.data}", f"--exec-root={folder / 'exec'}",
-        f"--host=unix://{docker.socket}", f"--pidfile={folder / 'dockerd.pid'}", "--bridge=none",
-        "--iptables=false", "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
+        program("dockerd"), "--storage-driver=vfs", f"--data-root={docker.data}",
+        f"--exec-root={folder / 'exec'}", f"--host=unix://{docker.socket}",
+        f"--pidfile={folder / 'dockerd.pid'}", "--bridge=none", "--iptables=false",
+        "--ip6tables=false", "--ip-forward=false", "--ip-masq=false",
         f"--config-file={folder / 'none.json'}", "--log-level=warn",
     ]  # fmt: skip
     (folder / "none.json").write_text("{}")
     with (folder / "log").open("wb") as log:
         return subprocess.Popen(
-            argv, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            argv, env=ENVIRONMENT, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
 
@@ -95,7 +108,9 @@ def _await(docker: Docker, daemon: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + _SECONDS
     while True:
         asked = subprocess.run(
-            ["docker", "--host", f"unix://{docker.socket}", "version"], check=False, capture_output=True
+            [program("docker"), "--host", f"unix://{docker.socket}", "version"],
+            check=False,
+            capture_output=True,
         )
         if asked.returncode == 0:
             return

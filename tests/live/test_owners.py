@@ -25,7 +25,7 @@ from xdpguard.stats.model import Count, HookOwners, OwnedCount
 from xdpguard.stats.owners import Names
 from xdpguard.stats.read import snapshot
 
-pytestmark = pytest.mark.usefixtures("no_leaks")
+pytestmark = pytest.mark.usefixtures("own_owners", "no_leaks")
 FIRST, SECOND, THIRD = 4_100_001, 4_100_002, 4_100_003  # more than the kernel gives: no such process
 DROPPED = 9  # by dropping()
 
@@ -54,7 +54,7 @@ class Book:
         self.keys.append(key)
 
     def close(self) -> None:
-        """The map is the host's, and the next namespace may get this one's inode."""
+        """The map is the host's."""
         for key in self.keys:
             try:
                 bpf.map_delete(self.fd, key)
@@ -72,7 +72,7 @@ def book(site: Site) -> Iterator[Book]:
 
 def opened(site: Site) -> Iterator[Book]:
     fd = owners.shared()
-    book = Book(fd, inside(site.end.name, netns.identity).inode)
+    book = Book(fd, inside(site.end.name, netns.identity).key)
     yield book
     book.close()
 

@@ -146,6 +146,20 @@ def test_sockets_that_follow_one_another_are_told_apart(veth: Veth, seen: Seen) 
     assert len({flow.sock for flow in told}) < len(told), "no address came again: this test tests nothing"
 
 
+def test_sockets_of_one_port_that_follow_one_another_are_told_apart_by_their_addresses(
+    veth: Veth, seen: Seen
+) -> None:
+    sent = {f"127.0.{number // 200}.{number % 200}": (1, number % 7) for number in range(200, 2200)}
+    with datagram(veth.client, "127.0.0.1") as takes:
+        for address, (_, size) in sent.items():
+            with datagram(veth.client) as asks:
+                asks.bind((address, 5000))
+                asks.sendto(bytes(size), takes.getsockname())
+    told = [flow for flow in seen.flows() if flow.kind == "udp-send"]
+    assert {str(flow.tuple.local): counted(flow) for flow in told} == sent
+    assert len({flow.sock for flow in told}) < len(told), "no address came again: this test tests nothing"
+
+
 def test_nothing_is_counted_twice_or_lost_between_two_readings(veth: Veth, seen: Seen) -> None:
     rounds, found = 300, 0
     with datagram(veth.server, veth.server.ipv4) as takes, datagram(veth.client) as asks:

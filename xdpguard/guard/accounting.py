@@ -24,6 +24,9 @@ def arrange(found: Found, target: MapSet, wanted: bool | None, steps: Steps) -> 
         _leave_out(target, steps)
         return False
     steps.keep.enter_context(owners.in_use())
+    if found.moved:  # its accounts are those of another namespace's processes
+        _leave_out(target, steps)
+        former = None
     elsewhere = _share_owners(found, target)
     if ACCOUNTS not in target.fds:
         target.fds[ACCOUNTS] = accounts.create() if former is None else os.dup(former)
@@ -32,7 +35,7 @@ def arrange(found: Found, target: MapSet, wanted: bool | None, steps: Steps) -> 
             pin.unlink(missing_ok=True)  # of a load that was killed
             steps.undo.callback(_take_back, target)
             steps.undo.callback(pin.unlink, missing_ok=True)
-    return elsewhere
+    return elsewhere or found.moved
 
 
 def _in_force(found: Found, name: str) -> int | None:
@@ -73,6 +76,7 @@ def _leave_out(target: MapSet, steps: Steps) -> None:
 
 
 def tidy(found: Found, target: MapSet) -> None:
-    """After a load without accounts: nothing pins them any more."""
+    """After a load. Without accounts nothing pins them any more; a moved interface is at home here now."""
+    target.put("netns_cookie", found.identity.cookie)
     if ACCOUNTS not in target.fds:
         (found.place(target).folder / ACCOUNTS).unlink(missing_ok=True)

@@ -53,7 +53,7 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
     }
     with ExitStack() as private:
         if ACCOUNTS in found.fds:
-            numbers["XG_NUMBER_NETNS"] = netns.identity().inode
+            numbers["XG_NUMBER_NETNS_KEY"] = netns.identity().key
             numbers["XG_NUMBER_CGROUP_V1"] = int(bool(offsets.cgroup_controller()))
         if control is not None:
             bound["XG_MAP_CONTROL"] = control

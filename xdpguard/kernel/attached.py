@@ -40,7 +40,7 @@ class Attached:
         self.instructions: dict[str, int | None] = {}
         self._stack = ExitStack()
         self._maps, self._numbers, self._statistics = maps, numbers, statistics
-        self._syscalls = _system_calls()
+        self._syscalls, self._no_syscalls = _system_calls()
         self._definitions = definitions + _layout(self._syscalls)
         self._code: dict[compile.Source, bytes] = {}
         self._loaded: dict[tuple[str, int], int] = {}
@@ -53,6 +53,8 @@ class Attached:
         )
         for way in ways:
             self._take(way, kprobes)
+        if self._no_syscalls and any(map(_asks_system_calls, ways)):
+            self.missing.append(self._no_syscalls)
 
     def wanted(self, way: Way, *, kprobes: bool) -> Iterable[compile.Source]:
         """What must be compiled for a way: the programs of all of its choices."""
@@ -145,10 +147,18 @@ class Attached:
         self._loaded = {}
 
 
-def _system_calls() -> dict[str, Tracepoint]:
-    """The tracepoints of system calls that some way asks for and this kernel has; none without tracefs."""
-    choices = (choice for way in WAYS for choice in (*way.kprobes, *way.tracepoints))
-    targets = {probe.target for one in choices for probe in one.probes if probe.how == "tracepoint"}
+def _tracepoints(way: Way) -> Iterable[str]:
+    probes = (probe for choice in (*way.kprobes, *way.tracepoints) for probe in choice.probes)
+    return (probe.target for probe in probes if probe.how == "tracepoint")
+
+
+def _asks_system_calls(way: Way) -> bool:
+    return any(_tracepoints(way))
+
+
+def _system_calls() -> tuple[dict[str, Tracepoint], str]:
+    """The tracepoints of system calls that some way asks for and this kernel has; why there is none."""
+    targets = {target for way in WAYS for target in _tracepoints(way)}
     found = {}
     try:
         with Tracefs() as tracefs:
@@ -157,9 +167,9 @@ def _system_calls() -> dict[str, Tracepoint]:
                     found[target] = tracefs.tracepoint(target)
                 except FileNotFoundError:
                     continue
-    except OSError:
-        return {}
-    return found
+    except OSError as error:
+        return {}, f"tracefs cannot be had ({error.strerror}): no tracepoints of system calls"
+    return found, ""
 
 
 def _layout(found: Mapping[str, Tracepoint]) -> tuple[str, ...]:

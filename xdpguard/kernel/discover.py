@@ -37,6 +37,11 @@ class Found:
     tcx: tuple[int, ...] = ()  # ids of TCX programs: they run before every filter
     pinned: dict[int, MapSet] = field(default_factory=dict)  # by epoch
 
+    @property
+    def moved(self) -> bool:
+        """It came here from another network namespace after its load. Without cookies nobody can tell."""
+        return self.current is not None and self.current.get("netns_cookie") != self.identity.cookie
+
     def place(self, found: MapSet) -> pins.Place:
         return pins.Place(self.identity.inode, self.link.ifindex, found.get("epoch"))
 

@@ -43,6 +43,11 @@ class Identity:
     inode: int
     cookie: int
 
+    @property
+    def key(self) -> int:
+        """What the map of socket owners names it by: the cookie where there is one."""
+        return self.cookie or self.inode
+
 
 def inside(name: str | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call ``function`` in the namespace /run/netns/``name``; None: in the caller's own. Return its result.
@@ -104,8 +109,11 @@ def enter(namespace: int, name: str) -> None:
 
 
 def identity() -> Identity:
-    """The namespace that the current thread is in."""
-    status = CURRENT.stat()
+    """The namespace that the current thread is in. KernelError: there is no /proc."""
+    try:
+        status = CURRENT.stat()
+    except OSError as error:
+        raise KernelError(f"{CURRENT}: {error.strerror}: /proc is needed; nothing changed") from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as probe:
         try:
             cookie = int.from_bytes(probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)

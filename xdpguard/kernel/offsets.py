@@ -90,8 +90,12 @@ _REGISTERS = {
 _CONTROLLERS = ("memory", "pids")  # those that container runtimes always use come first
 
 
-def numbers(kernel: Btf, controller: str) -> dict[str, int]:
-    """XG_NUMBER_ names -> offsets. ``controller``: of ``cgroup_controller``. KernelError: no such field."""
+def numbers(kernel: Btf, controller: str, *, cookies: bool = True) -> dict[str, int]:
+    """XG_NUMBER_ names -> offsets. KernelError: no such field.
+
+    ``controller``: of ``cgroup_controller``. ``cookies``: owners of sockets are remembered by the cookie of
+    their network namespace, as ``netns.Identity.key`` says, else by its inode number.
+    """
     found = {name: kernel.offset(*field) for name, field in _FIELDS.items()}
     for name, field in _OPTIONAL.items():
         try:
@@ -100,6 +104,9 @@ def numbers(kernel: Btf, controller: str) -> dict[str, int]:
             found[name] = _NONE
     found["SOCK_REFCNT"], found["SOCK_REFCNT_MASK"] = kernel.bit("sock", "__sk_common.skc_net_refcnt")
     found["SOCK_V6ONLY"], found["SOCK_V6ONLY_MASK"] = kernel.bit("sock", "__sk_common.skc_ipv6only")
+    # Linux 5.8 has a cookie too, but one that is made when somebody first asks, and none that we can ask for.
+    found["NET_KEY"] = kernel.offset("net", "net_cookie") if cookies else found["NET_INODE"]
+    found["NET_KEY_BYTES"] = 8 if cookies else 4
     found["CGROUP_V1"] = int(bool(controller))
     found["CSS_SET_SLOT"] = kernel.offset("css_set", "dfl_cgrp")
     if controller:

@@ -7,11 +7,11 @@ long as either needs it. What must never break: a program and the tracer use one
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
@@ -28,9 +28,10 @@ _KEPT, _USED = "owners.kept", "owners.used"  # locks: a tracer writes the map; s
 _MAP_NAME = "xg_owners"
 _MAP_LRU_HASH = 9
 _NEW_ONLY = 1  # BPF_NOEXIST
-_KEY_BYTES, _VALUE_BYTES = _ABI.structs["xg_tuple"].size, _ABI.structs["xg_owner"].size
-_KEY = struct.Struct("=16s16sI4H4x")
+_KEY_BYTES, _VALUE_BYTES = _ABI.structs["xg_owner_key"].size, _ABI.structs["xg_owner"].size
+_KEY = struct.Struct("=16s16sQ4H")
 _VALUE = struct.Struct("=QQ5I4x16s")
+_ENDED = _ABI.numbers["XG_ENDED"]
 Address = IPv4Address | IPv6Address
 
 
@@ -127,7 +128,10 @@ def key(
     remote: Address | None,
     remote_port: int | None,
 ) -> bytes:
-    """struct xg_tuple in one of the forms of owners.h. An unspecified ``local``: all addresses."""
+    """struct xg_owner_key in one of the forms of owners.h. An unspecified ``local``: all addresses.
+
+    ``netns``: ``netns.Identity.key``.
+    """
     ends = b"" if remote is None else remote.packed
     family = 2 if local.version == 4 else 10  # AF_INET, AF_INET6
     return _KEY.pack(local.packed, ends, netns, local_port, remote_port or 0, family, protocol)
@@ -138,6 +142,47 @@ def value(*, start_time: int, cgroup: int | None, pid: int, uid: int, gid: int, 
     known = _ABI.numbers["XG_BY_PROCFS"]
     name = os.fsencode(comm)[:15]
     return _VALUE.pack(start_time, cgroup or 0, pid, pid, uid, gid, known, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Who an entry says it is. ``start_time``: ns, CLOCK_BOOTTIME. ``kernel``: no process, the kernel itself.
+
+    ``ended``: that connection is closed; only its last packets are still its.
+    """
+
+    pid: int
+    start_time: int
+    kernel: bool
+    ended: bool
+
+
+def entries(fd: int) -> Iterator[tuple[bytes, Remembered]]:
+    """What is in the map; what comes and goes meanwhile may be missing."""
+    for entry in bpf.map_keys(fd, _KEY_BYTES):
+        try:
+            data = bpf.map_lookup(fd, entry, _VALUE_BYTES)
+        except FileNotFoundError:
+            continue
+        start_time, _, pid, _, _, _, known, _ = _VALUE.unpack(data)
+        by = known & ~_ENDED
+        yield entry, Remembered(pid, start_time, by == _ABI.numbers["XG_BY_KERNEL"], bool(known & _ENDED))
+
+
+def forget_namespaces(fd: int, living: Collection[int]) -> None:
+    """Forget all but the sockets of these namespaces (``netns.Identity.key``)."""
+    for entry in bpf.map_keys(fd, _KEY_BYTES):
+        if _ABI.get(entry, "xg_owner_key.netns") not in living:
+            remove(fd, entry)
+
+
+def remove(fd: int, entry: bytes) -> bool:
+    """False: it was gone already."""
+    try:
+        bpf.map_delete(fd, entry)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def add(fd: int, entry: bytes, owner: bytes) -> bool:
@@ -152,8 +197,4 @@ def add(fd: int, entry: bytes, owner: bytes) -> bool:
 def clear(fd: int) -> None:
     """Forget everybody."""
     for entry in bpf.map_keys(fd, _KEY_BYTES):
-        try:
-            bpf.map_delete(fd, entry)
-        except OSError as error:
-            if error.errno != errno.ENOENT:
-                raise
+        remove(fd, entry)

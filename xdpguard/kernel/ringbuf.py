@@ -17,9 +17,12 @@ import time
 _BUSY, _DISCARDED = 1 << 31, 1 << 30
 _LENGTH = _DISCARDED - 1
 _HEADER = 8
-_GATHER = 0.02
-"""Seconds to wait after the first record of a batch: the kernel wakes a reader for the first record after it
-had read all, and no more, so that a stream of events costs 50 wakeups a second at most."""
+_DATA = mmap.PAGESIZE + _HEADER  # of the first record, after the page with the producer's position
+_GATHER = 0.05
+"""Seconds between two readings that wait: the kernel wakes a reader for the first record after it had read
+all, and no more, so that a stream of events costs 20 wakeups a second. What comes after a pause is read at
+once: its process may not be there for long."""
+_CROWDED = 16  # no more is waited for when that part of the ring is full
 
 _ordered = platform.machine() in ("x86_64", "i686")
 _lock = threading.Lock()
@@ -38,10 +41,14 @@ def _fence() -> None:
 
 
 class Ring:
-    """Reads the ring ``fd`` of ``size`` bytes, a power of two of pages. It does not own the fd."""
+    """Reads the ring ``fd`` of ``size`` bytes, a power of two of pages. It does not own the fd.
+
+    ``crowded``: the last reading found it more than half full. Else nothing since the one before lacked room.
+    """
 
     def __init__(self, fd: int, size: int) -> None:
         self._size = size
+        self.crowded = False
         self._consumer = mmap.mmap(fd, mmap.PAGESIZE, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE)
         try:
             self._producer = mmap.mmap(
@@ -58,6 +65,7 @@ class Ring:
         self._lengths = self._data.cast("I")
         self._ready = select.poll()
         self._ready.register(fd, select.POLLIN)
+        self._rested = float("-inf")  # until when records are let gather: time.monotonic()
 
     def read(self, most: int) -> list[bytes]:
         """Up to ``most`` records that are there, oldest first."""
@@ -66,30 +74,36 @@ class Ring:
             return found
         at = self._position.value
         end = self._produced[0]
+        self.crowded = end - at > self._size // 2
         _fence()
-        mask = self._size - 1
+        mask, lengths, whole = self._size - 1, self._lengths, self._producer
         while at < end and len(found) < most:
             start = at & mask
-            header = self._lengths[start >> 2]
+            header = lengths[start >> 2]
             if header & _BUSY:
                 break  # reserved by a program that is still writing
-            _fence()
+            if not _ordered:
+                _fence()
             length = header & _LENGTH
             if not header & _DISCARDED:
-                first = start + _HEADER
-                found.append(bytes(self._data[first : first + length]))
+                first = start + _DATA
+                found.append(whole[first : first + length])
             at += (_HEADER + length + 7) & ~7
         self._position.value = at
         return found
 
     def wait(self, timeout: float, most: int) -> list[bytes]:
-        """The same, after at most ``timeout`` seconds of waiting for the first record."""
-        found = self.read(most)
-        if found:
-            return found
-        # poll(2) asks the ring itself each time, so that no wakeup is lost between read() and here.
-        if self._ready.poll(max(0, int(timeout * 1000))):
-            time.sleep(min(_GATHER, timeout))
+        """The same, after at most ``timeout`` seconds of waiting for records and then for more of them."""
+        if self._position is None:
+            return []
+        if self._produced[0] - self._position.value < self._size // _CROWDED:
+            rest = min(self._rested - time.monotonic(), timeout)
+            if rest > 0:
+                time.sleep(rest)
+                timeout -= rest
+            # poll(2) asks the ring itself, so that no wakeup is lost between the last read() and here.
+            if self._ready.poll(max(0, int(timeout * 1000))):
+                self._rested = time.monotonic() + _GATHER
         return self.read(most)
 
     def close(self) -> None:

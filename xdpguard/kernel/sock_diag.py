@@ -11,13 +11,13 @@ from __future__ import annotations
 import errno
 import struct
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP
 from typing import Literal, get_args
 
 from xdpguard.errors import KernelError
-from xdpguard.kernel import namespaces, netlink
+from xdpguard.kernel import namespaces, netlink, netns
 
 Protocol = Literal["tcp", "udp"]
 State = Literal[
@@ -100,18 +100,24 @@ class Socket:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """``sockets``: by the namespace's inode number. ``notes``: what could not be listed, a line a reason."""
+    """``sockets``: by the namespace's inode number. ``notes``: what could not be listed, a line a reason.
+
+    ``namespaces``: inode number -> ``netns.Identity.key``, asked for together with the sockets, since the
+    inode number may be another namespace's a moment later.
+    """
 
     sockets: Mapping[int, tuple[Socket, ...]]
     notes: tuple[str, ...]
+    namespaces: Mapping[int, int] = field(default_factory=dict)
 
 
 def everywhere(only: Collection[int] = (), *, info: bool = False) -> Survey:
     """The sockets of all network namespaces, or of those with the inodes given. See ``namespaces.each``."""
-    visit = namespaces.each(lambda: listed(info=info), only)
-    refused = {note: None for _, notes in visit.results.values() for note in notes}
-    sockets = {inode: found for inode, (found, _) in visit.results.items()}
-    return Survey(sockets, (*visit.notes, *refused))
+    visit = namespaces.each(lambda: (netns.identity(), *listed(info=info)), only)
+    refused = {note: None for _, _, notes in visit.results.values() for note in notes}
+    sockets = {inode: found for inode, (_, found, _) in visit.results.items()}
+    keys = {inode: identity.key for inode, (identity, _, _) in visit.results.items()}
+    return Survey(sockets, (*visit.notes, *refused), keys)
 
 
 def listed(*, info: bool = False) -> tuple[tuple[Socket, ...], tuple[str, ...]]:

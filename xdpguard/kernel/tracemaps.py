@@ -19,7 +19,7 @@ _ABI = abi()
 _KINDS = _ABI.numbers["XG_EV_KINDS"]
 _SOCKETS, _CALLS, _FLOWS = 65536, 8192, 16384
 _KEY, _FLOW = _ABI.structs["xg_flow_key"].size, _ABI.structs["xg_flow"].size
-_LEDGER_FIELDS = len(_ABI.structs["xg_ledger"].fields)
+_LEDGER = struct.Struct(f"={len(_ABI.structs['xg_ledger'].fields)}Q")
 _TAKE_BATCH = 25  # BPF_MAP_LOOKUP_AND_DELETE_BATCH, Linux 5.6
 _BATCH = 1024
 
@@ -35,6 +35,7 @@ class TraceMaps:
     def __init__(self, wanted: KernelFilter, ring_bytes: int, owners: int | None = None) -> None:
         """``owners``: fd of the map of socket owners that is kept; it stays the caller's."""
         self._stack = ExitStack()
+        self._cpus = bpf.possible_cpus()
         self.fds: dict[str, int] = {}
         self._spare = -1
         self._active = -1
@@ -84,13 +85,13 @@ class TraceMaps:
 
     def ledger(self) -> dict[int, tuple[int, ...]]:
         """Kind -> fields of struct xg_ledger, summed over CPUs."""
-        layout = struct.Struct(f"={_LEDGER_FIELDS}Q")
-        found = {}
-        for kind in range(1, _KINDS):
-            key = kind.to_bytes(4, "little")
-            data = bpf.map_lookup(self.fds["XG_MAP_LEDGER"], key, layout.size * bpf.possible_cpus())
-            found[kind] = tuple(map(sum, zip(*layout.iter_unpack(data), strict=True)))
-        return found
+        return {kind: self.books(kind) for kind in range(1, _KINDS)}
+
+    def books(self, kind: int) -> tuple[int, ...]:
+        """Of one kind, the fields of struct xg_ledger, summed over CPUs."""
+        size = _LEDGER.size * self._cpus
+        data = bpf.map_lookup(self.fds["XG_MAP_LEDGER"], kind.to_bytes(4, "little"), size)
+        return tuple(map(sum, zip(*_LEDGER.iter_unpack(data), strict=True)))
 
     def kernel_bytes(self) -> int:
         """Memory of all maps, as the kernel accounts it."""

@@ -8,13 +8,14 @@ child. Which probe gives which event is said in kernel/sources.py; what the byte
 from __future__ import annotations
 
 import errno
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError, PrivilegeError
-from xdpguard.kernel import btf, offsets, probes, tracefilter, tracemaps
+from xdpguard.kernel import btf, netns, offsets, probes, processes, tracefilter, tracemaps
 from xdpguard.kernel.attached import Attached
 from xdpguard.kernel.ringbuf import Ring
 from xdpguard.kernel.sources import wanted_ways
@@ -24,7 +25,12 @@ from xdpguard.kernel.tracemaps import TraceMaps
 __all__ = ["Cost", "KernelFilter", "ProgramCost", "Tracing"]
 
 _NUMBERS = abi().numbers
-_MOST = 4096  # records in one answer of poll()
+_MOST = 1024  # records in one answer of poll(): what is made of them is a megabyte of text
+RING_BYTES = 8 << 20
+_TASKS = tuple(_NUMBERS[f"XG_EV_{name}"] for name in ("FORK", "EXEC", "EXIT"))
+_LOST = tuple(
+    index for index, name in enumerate(abi().structs["xg_ledger"].fields) if name.startswith("lost_")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +73,7 @@ class Tracing:
         wanted: KernelFilter,
         *,
         kprobes: bool | None = None,
-        ring_bytes: int = 8 << 20,
+        ring_bytes: int = RING_BYTES,
         owners: int | None = None,
     ) -> None:
         """``kprobes`` None: where the kernel has them. ``ring_bytes``: rounded up to a power of two of pages.
@@ -76,13 +82,16 @@ class Tracing:
         KernelError: no BTF, no ring buffer (Linux 5.8), kprobes asked for and not there, ...;
         PrivilegeError: not permitted. Nothing is left attached.
         """
+        _permit()
         kprobes = _choose(kprobes)
         self.cgroup_controller = offsets.cgroup_controller()
         self.cgroup_root = offsets.cgroup_root(self.cgroup_controller)
         size = tracemaps.ring_size(ring_bytes)
         with btf.kernel() as kernel:
-            numbers = offsets.numbers(kernel, self.cgroup_controller) | wanted.numbers()
+            numbers = offsets.numbers(kernel, self.cgroup_controller, cookies=bool(netns.identity().cookie))
+            numbers |= wanted.numbers()
             definitions = offsets.definitions(kernel)
+        self._lost_tasks, self._books_due = 0, 0.0
         self._ring: Ring | None = None
         self._attached: Attached | None = None
         self._maps = _maps(wanted, size, owners)
@@ -142,6 +151,18 @@ class Tracing:
         """
         return self._maps.ledger()
 
+    def lost_tasks(self) -> int:
+        """Forks, execs and exits lost up to the last ``poll``: if more, lineages may be outdated.
+
+        The kernel's books are read only when the ring was crowded, and once a second in case that anything
+        else went wrong.
+        """
+        now = time.monotonic()
+        if now >= self._books_due or (self._ring is not None and self._ring.crowded):
+            self._books_due = now + 1.0
+            self._lost_tasks = sum(sum(self._maps.books(kind)[index] for index in _LOST) for kind in _TASKS)
+        return self._lost_tasks
+
     def select_cgroup(self, cgroup: int, wanted: bool) -> None:
         """With ``by_cgroup``: from now on pass, or no longer pass, what this cgroup's processes do."""
         try:
@@ -156,6 +177,14 @@ class Tracing:
         runs = self._attached.runs() if self._attached is not None else ()
         programs = tuple(ProgramCost(one.name, one.run_ns / 1e9, one.runs, one.missed) for one in runs)
         return Cost(programs, self._maps.kernel_bytes())
+
+
+def _permit() -> None:
+    """PrivilegeError: refused by name, and before anything is made."""
+    lacking = processes.lacking("CAP_BPF", "CAP_PERFMON")
+    if lacking:
+        raise PrivilegeError(f"trace: not permitted: needs root ({', '.join(lacking)}); nothing changed")
+    processes.require_hosts()
 
 
 def _choose(wanted: bool | None) -> bool:

@@ -86,11 +86,16 @@ class HookOwners:
 
 @dataclass(frozen=True, slots=True)
 class Owners:
-    """Of an interface loaded with --account-owners. ``kept``: a tracer tells of new sockets."""
+    """Of an interface loaded with --account-owners. ``kept``: a tracer tells of new sockets.
+
+    ``moved``: it came from another network namespace after its load, and was accounted to owners there: all
+    that it has seen is unknown.
+    """
 
     kept: bool
     ingress: HookOwners
     egress: HookOwners
+    moved: bool = False
 
 
 @dataclass(frozen=True, slots=True)

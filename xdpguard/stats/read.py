@@ -62,15 +62,18 @@ def _one(interface: str, netns_name: str | None, names: Names | None) -> Interfa
                 f"{interface} was loaded by another version of xdpguard: load again, or unload"
             )
         # The accounts first: a packet is in the counters before it is in an account.
-        accounted = _accounts(found.current) if names is not None else None
+        accounted = _accounts(found) if names is not None else None
         counts = _counts(found, found.current, netns_name)
         if accounted is None or names is None:
             return counts
-        return replace(counts, owners=_owners(accounted, counts, names))
+        return replace(counts, owners=replace(_owners(accounted, counts, names), moved=found.moved))
 
 
-def _accounts(current: MapSet) -> list[Account] | None:
-    return accounts.read(current.fds[ACCOUNTS]) if ACCOUNTS in current.fds else None
+def _accounts(found: Found) -> list[Account] | None:
+    """None: not accounted. In an interface that was moved its programs know another namespace's sockets."""
+    if found.current is None or ACCOUNTS not in found.current.fds:
+        return None
+    return [] if found.moved else accounts.read(found.current.fds[ACCOUNTS])
 
 
 def _owners(accounted: list[Account], counts: InterfaceCounts, names: Names) -> Owners:

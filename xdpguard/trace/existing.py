@@ -6,31 +6,30 @@ better. The list is read first and the files second: a file of a socket that is 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from xdpguard.identity import sockets as files
 from xdpguard.identity.process import Key, Process
 from xdpguard.identity.sockets import Held, Holder
 from xdpguard.kernel import sock_diag
-from xdpguard.kernel.sock_diag import Protocol, Survey
-from xdpguard.trace.model import Address, Owner, ProcessKey, Tuple
+from xdpguard.kernel.sock_diag import Survey
+from xdpguard.trace.model import Owner, ProcessKey, Tuple
 from xdpguard.trace.seeds import SeededSocket
-
-Row = tuple[int, Protocol, Address, int, Address | None, int | None, str, Owner]
-"""(netns inode, protocol, local, local port, remote, remote port, state, owner)"""
-_ANY4 = IPv4Address(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Existing:
-    """``processes``: everyone met, for seeding the ancestry. ``notes``: what is not known and why."""
+    """``processes``: everyone met, for seeding the ancestry. ``notes``: what is not known and why.
+
+    ``namespaces``: inode number -> ``kernel.netns.Identity.key``, at the time of the sockets.
+    """
 
     sockets: tuple[SeededSocket, ...]
     processes: tuple[Process, ...]
     notes: tuple[str, ...]
+    namespaces: Mapping[int, int] = field(default_factory=dict)
 
 
 def look(root: Path = Path("/"), only: Collection[int] = (), proc: Path | None = None) -> Existing:
@@ -41,7 +40,7 @@ def look(root: Path = Path("/"), only: Collection[int] = (), proc: Path | None =
     survey = sock_diag.everywhere(only)
     held = files.scan(root, {one.inode for found in survey.sockets.values() for one in found} - {0}, proc)
     notes = (*survey.notes, *held.notes())
-    return Existing(tuple(joined(survey, held)), tuple(held.processes.values()), notes)
+    return Existing(tuple(joined(survey, held)), tuple(held.processes.values()), notes, survey.namespaces)
 
 
 def joined(survey: Survey, held: Held) -> Iterator[SeededSocket]:
@@ -61,19 +60,6 @@ def joined(survey: Survey, held: Held) -> Iterator[SeededSocket]:
             yield SeededSocket(
                 netns, one.cookie, one.protocol, ends, one.inode, owner, one.state, shared,
                 tuple(_key(holder.process) for holder in holders), one.dual,
-            )  # fmt: skip
-
-
-def rows(sockets: Iterable[SeededSocket]) -> Iterator[Row]:
-    """Those with an owner, flat. One on ``::`` that is open to IPv4 too comes twice: as 0.0.0.0 as well."""
-    for one in sockets:
-        ends = one.tuple
-        if one.owner is None or ends.local is None:
-            continue
-        for local in (ends.local, _ANY4) if one.dual else (ends.local,):
-            yield (
-                one.netns, one.protocol, local, ends.local_port, ends.remote, ends.remote_port, one.state,
-                one.owner,
             )  # fmt: skip
 
 

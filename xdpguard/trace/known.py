@@ -19,6 +19,7 @@ _Place = tuple[int, str, int, int, int, int | None, int | None]
 class KnownSockets:
     def __init__(self) -> None:
         self._owners: dict[_Place, Owner | None] = {}
+        self._ports: set[int] = set()  # local ports
         self._sockets: set[tuple[int, int]] = set()  # (netns, cookie)
 
     def __len__(self) -> int:
@@ -34,9 +35,14 @@ class KnownSockets:
             self._sockets.add(name)
             owner = None if one.shared else one.owner
             for place in _places(one):
+                self._ports.add(one.tuple.local_port)
                 known = self._owners.setdefault(place, owner)
                 if known is not owner and (known is None or owner is None or known.process != owner.process):
                     self._owners[place] = None
+
+    def concerns(self, ends: Tuple) -> bool:
+        """May one of them be meant? False saves the search, for most connections of a busy host."""
+        return ends.local_port in self._ports
 
     def find(self, ends: Tuple) -> Owner | None:
         """None: no such socket was there, or it is not certain whose it is."""

@@ -14,21 +14,23 @@ from types import TracebackType
 
 from xdpguard.identity.cgroupfs import CgroupPaths
 from xdpguard.identity.files import Notes
+from xdpguard.identity.process import everyone, ticks
 from xdpguard.identity.resolver import Resolver
 from xdpguard.kernel import namespaces
-from xdpguard.kernel.tracing import Cost, KernelFilter, Tracing
+from xdpguard.kernel.tracing import RING_BYTES, Cost, KernelFilter, Tracing
 from xdpguard.trace import existing
 from xdpguard.trace.attribute import Attributor, Names
 from xdpguard.trace.cgroups import Cgroups
 from xdpguard.trace.known import KnownSockets
 from xdpguard.trace.model import Filter, Kind, KindLedger, Record
 from xdpguard.trace.owners import Keeping
-from xdpguard.trace.processes import Processes
+from xdpguard.trace.processes import Processes, boot_time
 from xdpguard.trace.session import Session
 from xdpguard.trace.wanted import Wanted, kernel_fields
 
 STEP = 0.1  # seconds: as long as the session waits for other CPUs
 FLOWS = 1.0  # seconds between two readings of the UDP table
+RESEEDED = 5.0  # seconds between two readings of all of /proc, after losses
 RENAMED = 30.0  # seconds until the interfaces of a namespace are listed again
 _HELD = 65536  # records: more than the ring holds, so that all that the books count is read
 _UDP: frozenset[Kind] = frozenset({"udp-send", "udp-recv"})
@@ -38,14 +40,26 @@ MISSED = "missed"
 
 
 class Live:
-    """A context manager: attached when made. ``names``: whether to ask for the names of containers."""
+    """A context manager: attached when made. ``names``: whether to ask for the names of containers.
 
-    def __init__(self, wanted: Filter, *, limit: int | None = None, names: bool = True) -> None:
+    ``ring_bytes``: of what the kernel holds until it is read; what finds no room is lost.
+    """
+
+    def __init__(
+        self,
+        wanted: Filter,
+        *,
+        limit: int | None = None,
+        names: bool = True,
+        ring_bytes: int = RING_BYTES,
+    ) -> None:
         self._resolver = Resolver()
         self._notes: list[str] = []
         self._keeping = Keeping(wanted.kinds > _UDP or not wanted.kinds)
         try:
-            self.tracing = Tracing(KernelFilter(*kernel_fields(wanted)), owners=self._keeping.fd)
+            self.tracing = Tracing(
+                KernelFilter(*kernel_fields(wanted)), ring_bytes=ring_bytes, owners=self._keeping.fd
+            )
         except BaseException:
             self._keeping.close()
             raise
@@ -58,6 +72,7 @@ class Live:
             self.close()
             raise
         self._last_flows = time.monotonic()
+        self._reseeding = float("-inf")  # not before: time.monotonic()
 
     def __enter__(self) -> Live:
         return self
@@ -101,8 +116,10 @@ class Live:
         if time.monotonic() - self._last_flows >= FLOWS:
             self._last_flows = time.monotonic()
             self.session.feed_flows(self.tracing.flows())
-        records = self.session.feed(self.tracing.poll(min(timeout, STEP)))
+        raw = self.tracing.poll(min(timeout, STEP))
+        records = self.session.feed(raw, self.tracing.lost_tasks())
         self._decide()
+        self._reseed()
         return records
 
     def finish(self) -> tuple[list[Record], dict[str, KindLedger]]:
@@ -116,7 +133,7 @@ class Live:
         taken = 0
         while taken < _HELD and (raw := self.tracing.poll(0)):
             taken += len(raw)
-            records += self.session.feed(raw)
+            records += self.session.feed(raw, self.tracing.lost_tasks())
         records += self.session.finish()
         ledger = dict(self.session.ledger(books, final=True).kinds)
         missed = sum(program.missed for program in cost.programs)
@@ -129,7 +146,7 @@ class Live:
 
     def _begin(self, wanted: Filter, limit: int | None, names: bool) -> Session:
         paths = self._cgroup_paths()
-        processes = Processes(self._resolver.process)
+        processes = self._processes = Processes(self._resolver.process)
         cgroups = Cgroups(
             paths.path if paths is not None else lambda _: None,
             self._resolver.container if names else None,
@@ -140,7 +157,7 @@ class Live:
         found = existing.look(only=wanted.netns)
         processes.seed(found.processes)
         known.add(found.sockets)
-        self._keeping.begin(found.sockets, everywhere=not wanted.netns)
+        self._keeping.begin(found, everywhere=not wanted.netns)
         self._notes += found.notes
         called = Names(self._resolver.user, self._resolver.group, Interfaces(wanted.netns).name)
         attributor = Attributor(processes, known, cgroups, called)
@@ -155,6 +172,14 @@ class Live:
         if wanted.containers and paths is not None:
             session.survey(paths.listed())
         return session
+
+    def _reseed(self) -> None:
+        """After task events were lost: who is there, and who has ended unheard. Costs a twentieth at most."""
+        began = time.monotonic()
+        if self._processes.stale and began >= self._reseeding:
+            self._processes.seed(everyone(Path("/proc")), began=ticks(boot_time()))
+            now = time.monotonic()
+            self._reseeding = now + max(RESEEDED, 20 * (now - began))
 
     def _cgroup_paths(self) -> CgroupPaths | None:
         """The ids are of v2, else of one v1 hierarchy: they are looked up where they are of."""

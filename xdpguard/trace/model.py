@@ -1,13 +1,14 @@
 """What a trace is made of, as plain data. Nothing here reads a kernel or prints.
 
-An unknown value is None, never a guess; ``attribution`` says how an owner is known.
+An unknown value is None, never a guess; ``attribution`` says how an owner is known. What is made anew for
+every event is a NamedTuple: it takes a quarter of the time of a frozen dataclass, a microsecond an event.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Kind = Literal["connect", "connect-failed", "accept", "close", "retransmit", "udp-send", "udp-recv", "listen"]
 Attribution = Literal["exact", "late", "procfs", "kernel", "unknown"]
@@ -35,8 +36,7 @@ class Owner:
     attribution: Attribution
 
 
-@dataclass(frozen=True, slots=True)
-class Tuple:
+class Tuple(NamedTuple):
     """A socket's ends. Local is always our process's side; a peer that is not known is None."""
 
     netns: int
@@ -48,8 +48,7 @@ class Tuple:
     remote_port: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(NamedTuple):
     """Of a connection at its close, or of a UDP flow since its last record; bytes are payload."""
 
     bytes_sent: int = 0
@@ -60,8 +59,7 @@ class Counts:
     rtt_us: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event as decoded; times are ns, CLOCK_BOOTTIME."""
 
     kind: Kind
@@ -117,8 +115,7 @@ class ContainerName:
     container: str | None  # its name inside the pod
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """An event with everything that is known about it: what the formats print."""
 
     event: Event

@@ -26,7 +26,8 @@ class Order(Generic[T]):
 
     def add(self, time: int, item: T) -> None:
         self._number += 1
-        self.late += time < self._passed
+        if time < self._passed:
+            self.late += 1
         self._waiting.append((time, self._number, item))
 
     def flush(self, now: int) -> list[T]:

@@ -1,37 +1,40 @@
-"""Seeds for the map of socket owners: what sock_diag and /proc say of the sockets that are open now.
+"""Whose the sockets are that are open now, for the map of socket owners: what sock_diag and /proc say.
 
-Each entry is written only where there is none: whoever was captured in the act knows better.
+Whoever was captured in the act knows better, as long as it is still true: an entry is believed only while
+somebody keeps the map, or if its process has that socket open now.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
+from ipaddress import IPv4Address
 from socket import IPPROTO_TCP, IPPROTO_UDP
 
 from xdpguard.errors import XdpguardError
-from xdpguard.kernel import offsets, owners
-from xdpguard.trace.existing import look, rows
+from xdpguard.identity.process import Key
+from xdpguard.kernel import netns, offsets, owners, processes
+from xdpguard.trace.existing import Existing, look
+from xdpguard.trace.model import ProcessKey
+from xdpguard.trace.processes import key_of
 from xdpguard.trace.seeds import SeededSocket
 
 _PROTOCOLS = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP}
+_ANY4 = IPv4Address(0)
 
 
 def seed() -> tuple[str, ...]:
     """Tell the host's map of what is there; what could not be seen, a line a reason.
 
-    What was in it is forgotten, unless a tracer keeps it. An error leaves less in it, and is told.
+    What is not true any more is forgotten, unless a tracer keeps the map. An error leaves less in it, and is
+    told.
     """
     try:
         with owners.in_use():
             fd = owners.shared()
             try:
-                if not owners.kept():
-                    owners.clear(fd)
-                found = look()
-                write(fd, found.sockets)
-                return found.notes
+                return renewed(fd, alone=not owners.kept())
             finally:
                 os.close(fd)
     except OSError as error:
@@ -51,12 +54,16 @@ class Keeping:
         self.note = ""
         self._stack = ExitStack()
         try:
+            processes.require_hosts()
             with ExitStack() as stack:
                 already = owners.kept()
                 stack.callback(_release)
-                stack.enter_context(owners.keeping() if whole else owners.in_use())
+                stack.enter_context(owners.in_use())
                 self.fd = owners.shared()
                 stack.callback(os.close, self.fd)
+                stack.callback(self._leave)
+                if whole:
+                    stack.enter_context(owners.keeping())
                 if not already:
                     owners.clear(self.fd)
                 self._stack = stack.pop_all()
@@ -65,16 +72,26 @@ class Keeping:
             self.fd = None
             self.note = f"the map of socket owners is not kept: {reason}"
 
-    def begin(self, sockets: Iterable[SeededSocket], everywhere: bool) -> None:
+    def begin(self, found: Existing, everywhere: bool) -> None:
         """What is older than the trace. ``everywhere``: these are the sockets of all network namespaces."""
         if self.fd is None:
             return
-        write(self.fd, sockets)
         if not everywhere and owners.needed():
-            write(self.fd, look().sockets)
+            everywhere, found = True, look()
+        if everywhere:
+            _forget_the_dead(self.fd, found)
+        write(self.fd, found)
+
+    def _leave(self) -> None:
+        """Nobody sees from now on who gives a socket away, ends, or takes a port."""
+        try:
+            if self.fd is not None and owners.needed() and not owners.kept():
+                renewed(self.fd, alone=True)
+        except (OSError, XdpguardError):
+            return  # then it is empty
 
     def close(self) -> None:
-        """A second call does nothing."""
+        """Once the programs are detached. A second call does nothing."""
         self._stack.close()
 
 
@@ -85,18 +102,77 @@ def _release() -> None:
         return  # a later load or unload does it
 
 
-def write(fd: int, sockets: Iterable[SeededSocket]) -> int:
+def renewed(fd: int, *, alone: bool) -> tuple[str, ...]:
+    """Forget what is not true any more and write what is; notes. ``alone``: no tracer keeps the map.
+
+    OSError, XdpguardError: it cannot be found out; then, if ``alone``, everybody is forgotten.
+    """
+    try:
+        processes.require_hosts()
+        found = look()
+    except (OSError, XdpguardError):
+        if alone:
+            owners.clear(fd)
+        raise
+    if alone:
+        forget(fd, found)
+    else:
+        _forget_the_dead(fd, found)
+    write(fd, found)
+    return found.notes
+
+
+def _forget_the_dead(fd: int, found: Existing) -> None:
+    """Where namespaces have no cookie, a new one may get the number of one that is gone, and its sockets."""
+    if not netns.identity().cookie:
+        owners.forget_namespaces(fd, found.namespaces.values())
+
+
+def forget(fd: int, found: Existing) -> int:
+    """Forget whoever does not have the socket open by which the map knows it; how many those were."""
+    holders: dict[bytes, set[Key]] = {}
+    for one in found.sockets:
+        for entry in _entries(one, found.namespaces):
+            holders.setdefault(entry, set()).update(map(key_of, one.holders))
+    forgotten = 0
+    for entry, owner in owners.entries(fd):
+        if not _is_true(owner, holders.get(entry)):
+            forgotten += owners.remove(fd, entry)
+    return forgotten
+
+
+def _is_true(owner: owners.Remembered, holders: Collection[Key] | None) -> bool:
+    """``holders``: who has that socket open now; None: there is none."""
+    if holders is None or owner.ended:
+        return False
+    if owner.kernel:
+        return not holders
+    return key_of(ProcessKey(owner.pid, owner.start_time)) in holders
+
+
+def write(fd: int, found: Existing) -> int:
     """Write those that are certain into a map of owners; how many were new. OSError: the kernel's."""
     written = 0
     v1 = bool(offsets.cgroup_controller())  # then the tracer tells ids of a v1 hierarchy, and the seeds v2's
-    for netns, protocol, local, port, remote, remote_port, _, owner in rows(
-        one for one in sockets if not one.shared
-    ):
-        entry = owners.key(netns, _PROTOCOLS[protocol], local, port, remote, remote_port)
-        process = owner.process
+    for one in found.sockets:
+        owner = one.owner
+        if owner is None or one.shared:
+            continue
         known = owners.value(
-            start_time=process.start_time, cgroup=None if v1 else owner.cgroup, pid=process.pid,
+            start_time=owner.process.start_time, cgroup=None if v1 else owner.cgroup, pid=owner.process.pid,
             uid=owner.uid, gid=owner.gid, comm=owner.comm,
         )  # fmt: skip
-        written += owners.add(fd, entry, known)
+        for entry in _entries(one, found.namespaces):
+            written += owners.add(fd, entry, known)
     return written
+
+
+def _entries(one: SeededSocket, namespaces: Mapping[int, int]) -> Iterator[bytes]:
+    """Where the map has a socket. One on ``::`` that is open to IPv4 too is there as 0.0.0.0 as well."""
+    ends, place = one.tuple, namespaces.get(one.netns)
+    if ends.local is None or place is None:
+        return
+    for local in (ends.local, _ANY4) if one.dual else (ends.local,):
+        yield owners.key(
+            place, _PROTOCOLS[one.protocol], local, ends.local_port, ends.remote, ends.remote_port
+        )

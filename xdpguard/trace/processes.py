@@ -2,10 +2,15 @@
 
 Fed by fork, exec and exit in the order of their time. /proc is asked through ``look`` for what no event told,
 and believed only if the start time is the one that was asked for: a number is used again.
+
+Once such events were lost, what was known of a process may be a program that it has left: it is told again
+only when /proc says the same, or from the time on that /proc says otherwise, or after its next exec. Who
+forked whom stays true.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -28,14 +33,29 @@ Look = Callable[[int], Process | None]
 _ITSELF = "/proc/self/exe"
 _DEEP = 256  # parents looked up one after the other
 _PATHS = 16384  # cgroup paths kept, the oldest go first
+_NEVER = 1 << 64  # later than any time
+_SURE = 131072  # processes known to be certain after a loss, the oldest go first
+
+
+def boot_time() -> int:
+    """ns, CLOCK_BOOTTIME: as events have it."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 class Processes:
-    """``version`` grows whenever a lineage that was told may have become another one."""
+    """``version`` grows whenever a lineage that was told may have become another one. ``clock``: boot_time.
 
-    def __init__(self, look: Look, table: Ancestry | None = None) -> None:
+    ``stale``: task events were lost and ``seed`` was not given all of /proc since.
+    """
+
+    def __init__(
+        self, look: Look, table: Ancestry | None = None, clock: Callable[[], int] = boot_time
+    ) -> None:
         self.version = 0
-        self._look = look
+        self._look, self._clock = look, clock
+        self._lost: int | None = None  # when the last loss was found out
+        self._sure: dict[Key, int] = {}  # since then: from when on the table is right about that process
+        self.stale = False
         self._table = table if table is not None else Ancestry()
         self._told: set[Key] = set()  # whose change changes an answer that was given
         self._cgroups: dict[Key, str | None] = {}
@@ -49,12 +69,48 @@ class Processes:
         return self._table.losses
 
     def seed(self, processes: Iterable[Process], began: int | None = None) -> None:
-        """What /proc shows; ``began`` as in ``Ancestry.seed``: after task events were lost."""
-        found = list(processes)
+        """What /proc shows; ``began`` as in ``Ancestry.seed``: after task events were lost, all of it."""
+        self.stale = self.stale and began is None
+        found = [self._compared(one) for one in processes]
         self._table.seed(found, began)
         for one in found:
             self._keep(one.key, one.cgroup)
         self._changed()
+
+    def doubt(self) -> None:
+        """Task events were lost, at any time until now."""
+        self._lost, self.stale = self._clock(), True
+        self._sure.clear()
+        self._cgroups.clear()
+        self._changed()
+
+    def _compared(self, one: Process) -> Process:
+        """To be held of a process that /proc shows: what events told, if that is not in doubt."""
+        known = self._known(one.key)
+        if self._lost is None or one.key in self._sure:
+            if known is None or None in (known.exe, known.comm, known.uid, known.gid):
+                return one
+            return replace(one, comm=known.comm or "", exe=known.exe, uid=known.uid or 0, gid=known.gid or 0)
+        if known is not None and (known.exe, known.comm) == (one.exe, one.comm):
+            self._believe(one.key, 0)
+        elif known is not None and known.exe is not None and one.exe is None:
+            self._believe(one.key, _NEVER)  # it is ending, and /proc does not tell any more what it was
+        else:
+            self._believe(one.key, self._clock())
+        return one
+
+    def _certain(self, one: Ancestor, time: int) -> Ancestor:
+        """What was true of it at that time; of its program and user nothing that is in doubt."""
+        if self._lost is None:
+            return one
+        if one.key not in self._sure:
+            found = self._agreed(one.key)
+            if found is not None:
+                self._table.seed([self._compared(found)])
+                one = self._known(one.key) or one
+            else:
+                self._believe(one.key, _NEVER)
+        return one if time >= self._sure[one.key] else Ancestor(one.key, one.parent, exited=one.exited)
 
     def noticed(self, event: TaskEvent) -> TaskEvent:
         """To be called at once when an exec is read: a path of the process's own is completed from /proc.
@@ -76,9 +132,15 @@ class Processes:
             parent = key_of(event.parent) if event.parent is not None else NO_PARENT
             if parent == key:
                 return  # a thread of its own process
+            self._inherits(key, parent, event.time)
             self._table.apply(Forked(key, parent, event.comm, event.uid, event.gid))
         else:
-            self._table.apply(Executed(key, event.comm, self._executed(key, event), event.uid, event.gid))
+            path = self._executed(key, event)
+            self._table.apply(Executed(key, event.comm, path, event.uid, event.gid))
+            if self._lost is not None and event.time > self._lost:
+                self._believe(key, event.time)
+            else:
+                self._sure.pop(key, None)  # a later exec of it may be among what was lost
         if key in self._told:
             self._changed()
 
@@ -86,11 +148,29 @@ class Processes:
         """/proc/self/exe, of which nobody could be asked any more, is the program that it was before."""
         if event.path != _ITSELF:
             return event.path
-        before = self._table.ancestry(key).processes
-        return before[0].exe if before else None
+        before = self._known(key)
+        return self._certain(before, event.time).exe if before is not None else None
 
-    def lineage(self, process: ProcessKey) -> tuple[Ancestor, ...]:
-        """The process first, its oldest known ancestor last. Empty: never seen, and gone."""
+    def _inherits(self, key: Key, parent: Key, time: int) -> None:
+        """A child of the time after the last loss is as certain as its parent was."""
+        if self._lost is None or time <= self._lost:
+            return
+        known = self._known(parent)
+        if known is not None:
+            self._certain(known, time)
+            if self._sure[parent] <= time:
+                self._believe(key, time)
+
+    def _believe(self, key: Key, since: int) -> None:
+        self._sure[key] = since
+        if len(self._sure) > _SURE:
+            del self._sure[next(iter(self._sure))]
+
+    def lineage(self, process: ProcessKey, time: int = _NEVER - 1) -> tuple[Ancestor, ...]:
+        """The process first, its oldest known ancestor last. Empty: never seen, and gone.
+
+        ``time``: ns, CLOCK_BOOTTIME, at which that is asked for.
+        """
         key = key_of(process)
         found = self._table.ancestry(key)
         missing = _missing(found, key)
@@ -99,7 +179,7 @@ class Processes:
             missing = _missing(found, key)
         self._told.update(one.key for one in found.processes)
         self._told.add(missing or key)
-        return found.processes
+        return tuple(self._certain(one, time) for one in found.processes)
 
     def cgroup(self, process: ProcessKey, refresh: bool = False) -> str | None:
         """The cgroup path /proc tells of a process (``identity.cgroup.membership``), kept when it is gone."""
@@ -109,6 +189,10 @@ class Processes:
             if found is not None or key not in self._cgroups:
                 self._keep(key, found.cgroup if found is not None else None)
         return self._cgroups[key]
+
+    def _known(self, key: Key) -> Ancestor | None:
+        lineage = self._table.ancestry(key).processes
+        return lineage[0] if lineage else None
 
     def _agreed(self, key: Key) -> Process | None:
         found = self._look(key.pid)

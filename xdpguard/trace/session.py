@@ -46,6 +46,7 @@ class Session:
         self._left = limit
         self._order: Order[Event | TaskEvent] = Order(window)
         self._flows = Flows()
+        self._lost_tasks = 0
         self._tallies: dict[str, Tally] = {kind: Tally() for kind in _ALL.values()}
 
     @property
@@ -58,18 +59,26 @@ class Session:
         """As many records as wanted were given."""
         return self._left == 0
 
-    def feed(self, raw: Sequence[bytes]) -> list[Record]:
-        """What ``Tracing.poll`` gave, also when that is nothing: time passes. Records whose turn has come."""
+    def feed(self, raw: Sequence[bytes], lost_tasks: int = 0) -> list[Record]:
+        """What ``Tracing.poll`` gave, also when that is nothing: time passes. Records whose turn has come.
+
+        ``lost_tasks``: forks, execs and exits lost so far, as read after ``raw``.
+        """
         self._begin()
-        newest = 0
+        if lost_tasks != self._lost_tasks:
+            self._lost_tasks = lost_tasks
+            self._processes.doubt()
+        newest, tallies = 0, self._tallies
         for data in raw:
             item = decode.record(data)
             if item is None:
                 self._malformed(data)
                 continue
-            self._tallies[item.kind].received += 1
-            newest = max(newest, item.time)
-            self._order.add(item.time, self._noticed(item))
+            time = item.time
+            if time > newest:
+                newest = time
+            tallies[item.kind].received += 1
+            self._order.add(time, self._noticed(item))
         # There may be more in the ring than was read: what is not read yet must not come too late.
         now = self._attributor.now
         return self._emit(self._order.flush(min(newest, now) if raw else now))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from xdpguard.trace import decode
 from xdpguard.trace.model import Counts, Event
@@ -38,7 +37,7 @@ class Flows:
             if not any((counts.packets_sent, counts.packets_received)):
                 continue
             again = events.get(key)  # twice in one look: evicted and back meanwhile
-            events[key] = replace(event, counts=_sum(again.counts, counts) if again else counts)
+            events[key] = event._replace(counts=_sum(again.counts, counts) if again else counts)
         self._before = now  # a flow that is no longer in the table began anew if it comes back
         return sorted(events.values(), key=lambda event: event.time)
 

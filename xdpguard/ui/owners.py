@@ -38,8 +38,14 @@ def remarks(snapshot: Snapshot) -> list[str]:
 def _remarks(counts: InterfaceCounts) -> Iterator[str]:
     if counts.owners is None:
         yield "owners are not accounted here: load with --account-owners"
-    elif not counts.owners.kept:
-        yield "no `xdpguard trace` is running: sockets that were opened since the last load are (unknown)"
+        return
+    if counts.owners.moved:
+        yield "it was moved here from another network namespace: owners are not known before the next load"
+    if not counts.owners.kept:
+        yield (
+            "no `xdpguard trace` is running: since the last load or trace, new sockets are (unknown), and a "
+            "port that another process took is still its former owner's"
+        )
 
 
 def notes(interface: InterfaceRows, by: str) -> list[str]:

@@ -8,14 +8,14 @@ survives any terminal, and a line is a line.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from json.encoder import encode_basestring_ascii as _quoted
 
 from xdpguard.trace.ledger import adds_up, total
-from xdpguard.trace.model import Address, ContainerName, Event, Person, Record
+from xdpguard.trace.model import Address, ContainerName, Counts, Event, Person, Record
 from xdpguard.ui.trace_ledger import Ledger
-from xdpguard.ui.trace_words import Volume, came_in, measured
+from xdpguard.ui.trace_words import came_in, written
 
 SCHEMA = "xdpguard.trace/1"
 HEADER = ""
@@ -41,70 +41,69 @@ WHO_KEYS = (
 
 KEYS = WHAT_KEYS + WHO_KEYS
 
-_CACHED = 4096  # processes and addresses remembered as text
-_COUNTED = ("close", "udp-send", "udp-recv")
-_VOLUME_KEYS = WHAT_KEYS[WHAT_KEYS.index("duration_seconds") :]
-_DIRECTIONS = {"udp-send": "transmit", "udp-recv": "receive"}
-_UNCOUNTED = Volume(None, None, None, None)
+_CACHED = 4096  # processes remembered as text
 _BOOLEAN = {True: "true", False: "false", None: "null"}
-
 _WHO = ",".join(f'"{key}":%s' for key in WHO_KEYS) + "}\n"
 
-_Who = tuple[Person | None, tuple[Person, ...], ContainerName | None, str]
-_who_texts: dict[tuple[int, int, int, str | None], _Who] = {}
-_addresses: dict[tuple[int, int], str] = {}
-_templates: dict[tuple[str, str, str, int], str] = {}
+_Who = tuple[Person | None, tuple[Person, ...], str | None, ContainerName | None, str]
+_who_texts: dict[int, _Who] = {}
 _second = (-1, "")  # the last second written, and its text
 
 
 def line(record: Record, verbose: bool = False) -> str:
     """``verbose`` changes nothing: every line has everything."""
-    event, where = record.event, record.event.tuple
-    sort = event.kind, record.attribution, where.protocol, where.family
-    template = _templates.get(sort) or _template(*sort)
-    what: tuple[object, ...] = (
-        _time(record.wall),
-        "null" if event.error is None else _quoted(event.error),
-        _address(where.local),
-        where.local_port,
-        _address(where.remote),
-        "null" if where.remote_port is None else where.remote_port,
-        "null" if record.interface is None else _quoted(record.interface),
-        _BOOLEAN[came_in(event)],
-        where.netns,
-        "null" if event.handshake_ns is None else event.handshake_ns / 1e9,
-    )
-    if event.kind in _COUNTED:
-        what += _volume(event)
-    return template % what + _who(record)
-
-
-def _template(kind: str, attribution: str, protocol: str, family: int) -> str:
-    """A line of this sort up to who it was: what all such lines have in common is in it."""
-    known = {
-        "schema": SCHEMA,
-        "event": kind,
-        "attribution": attribution,
-        "network.transport": protocol,
-        "network.type": f"ipv{family}",
-        "network.io.direction": _DIRECTIONS.get(kind),
-    }
-    if kind not in _COUNTED:
-        known |= dict.fromkeys(_VOLUME_KEYS)
-    parts = [f'"{key}":{json.dumps(known[key]) if key in known else "%s"}' for key in WHAT_KEYS]
-    text = _templates[kind, attribution, protocol, family] = "{" + ",".join(parts) + ","
-    return text
-
-
-def _volume(event: Event) -> tuple[object, ...]:
-    """The values of _VOLUME_KEYS."""
-    counts, closed = event.counts, event.kind == "close"
+    event, interface = record.event, record.interface
+    kind, _, _, _, ends, _, error, _, handshake, _, _ = event
+    netns, family, protocol, local, local_port, remote, remote_port = ends
+    direction, volume = _VOLUMES.get(kind, _UNCOUNTED)
     return (
-        (event.time - event.opened) / 1e9 if closed and event.opened is not None else "null",
-        counts.rtt_us / 1e6 if counts is not None and counts.rtt_us is not None else "null",
-        *("null" if value is None else value for value in measured(event) or _UNCOUNTED),
-        counts.retransmits if closed and counts is not None else "null",
+        f'{{"schema":"{SCHEMA}","time":{_time(record.wall)},"event":"{kind}"'
+        f',"attribution":"{record.attribution}","error.type":{"null" if error is None else _quoted(error)}'
+        f',"network.transport":"{protocol}","network.type":"ipv{family}"'
+        f',"network.local.address":{_address(local)},"network.local.port":{local_port}'
+        f',"network.peer.address":{_address(remote)}'
+        f',"network.peer.port":{"null" if remote_port is None else remote_port}'
+        f',"network.interface.name":{"null" if interface is None else _quoted(interface)}'
+        f',"network.io.direction":{direction},"incoming":{_BOOLEAN[came_in(event)]}'
+        f',"netns":{netns},"handshake_seconds":{"null" if handshake is None else handshake / 1e9}'
+        f",{volume(event)},{_who(record)}"
     )
+
+
+def _of_close(event: Event) -> str:
+    opened, counts = event.opened, event.counts or Counts()
+    rtt = counts.rtt_us
+    return (
+        f'"duration_seconds":{"null" if opened is None else (event.time - opened) / 1e9}'
+        f',"rtt_seconds":{"null" if rtt is None else rtt / 1e6}'
+        f',"bytes_sent":{counts.bytes_sent},"bytes_received":{counts.bytes_received}'
+        f',"packets_sent":{counts.packets_sent},"packets_received":{counts.packets_received}'
+        f',"retransmits":{counts.retransmits}'
+    )
+
+
+def _of_sent(event: Event) -> str:
+    counts = event.counts or Counts()
+    return _ONE_WAY % (counts.bytes_sent, "null", counts.packets_sent, "null")
+
+
+def _of_received(event: Event) -> str:
+    counts = event.counts or Counts()
+    return _ONE_WAY % ("null", counts.bytes_received, "null", counts.packets_received)
+
+
+_ONE_WAY = (
+    '"duration_seconds":null,"rtt_seconds":null,"bytes_sent":%s,"bytes_received":%s'
+    ',"packets_sent":%s,"packets_received":%s,"retransmits":null'
+)
+_NO_VOLUME = _ONE_WAY % (("null",) * 4)
+_UNCOUNTED: tuple[str, Callable[[Event], str]] = ("null", lambda event: _NO_VOLUME)
+_VOLUMES: dict[str, tuple[str, Callable[[Event], str]]] = {
+    "close": ("null", _of_close),
+    "udp-send": ('"transmit"', _of_sent),
+    "udp-recv": ('"receive"', _of_received),
+}
+"""Kind -> network.io.direction, and what makes the keys from duration_seconds to retransmits."""
 
 
 def ledger(ledger: Ledger, wall: float) -> str:
@@ -156,28 +155,22 @@ def _list(values: Sequence[str]) -> str:
 
 
 def _address(address: Address | None) -> str:
-    """Python formats an address in microseconds; most come again."""
-    if address is None:
-        return "null"
-    key = (address.version, int(address))
-    text = _addresses.get(key)
-    if text is None:
-        if len(_addresses) >= _CACHED:
-            _addresses.clear()
-        text = _addresses[key] = f'"{address}"'
-    return text
+    return "null" if address is None else f'"{written(address)}"'
 
 
 def _who(record: Record) -> str:
     """The same process makes many events: its text is found by identity, and keeps what it was made of."""
-    process, ancestors, container = record.process, record.ancestors, record.container
-    key = (id(process), id(ancestors), id(container), record.cgroup_path)
-    found = _who_texts.get(key)
-    if found is None:
-        if len(_who_texts) >= _CACHED:
-            _who_texts.clear()
-        found = _who_texts[key] = (process, ancestors, container, _WHO % _described(record))
-    return found[3]
+    _, _, _, _, process, ancestors, cgroup, container = record
+    found = _who_texts.get(id(process))
+    if found is not None:
+        known, parents, place, box, text = found
+        if known is process and parents is ancestors and place == cgroup and box is container:
+            return text
+    if len(_who_texts) >= _CACHED:
+        _who_texts.clear()
+    text = _WHO % _described(record)
+    _who_texts[id(process)] = process, ancestors, cgroup, container, text
+    return text
 
 
 def _described(record: Record) -> tuple[str, ...]:

@@ -45,7 +45,10 @@ def line(record: Record, verbose: bool = False) -> str:
 
 def _text(value: object) -> str:
     """A bracket inside of a value must not look like one of the line."""
-    return UNKNOWN if value is None else printable(str(value)).translate(_BRACKETS)
+    if value is None:
+        return UNKNOWN
+    text = printable(str(value))
+    return text.translate(_BRACKETS) if "[" in text or "]" in text else text
 
 
 def _part(value: object, name: str = "") -> str:

@@ -8,6 +8,7 @@ from xdpguard.trace.model import Address, Event
 
 UNKNOWN = "?"
 PROTOCOLS = {"tcp": 6, "udp": 17}  # IANA
+_CACHED = 4096  # addresses remembered as text
 _SHORT_ID = 12  # characters of a container id that people read
 _IN = {
     "connect": False,
@@ -26,9 +27,24 @@ def came_in(event: Event) -> bool | None:
     return event.incoming if event.kind != "listen" and event.opened is not None else None
 
 
+_addresses: dict[int, tuple[Address, str]] = {}
+
+
+def written(address: Address) -> str:
+    """Python formats an address in microseconds, and hashes it in one; the same object comes again."""
+    found = _addresses.get(id(address))
+    if found is None:
+        if len(_addresses) >= _CACHED:
+            _addresses.clear()
+        found = _addresses[id(address)] = (address, str(address))
+    return found[1]
+
+
 def endpoint(address: Address | None, port: int | None, unknown: str) -> str:
     """``192.0.2.1:80``, ``[2001:db8::1]:80``."""
-    host = unknown if address is None else f"[{address}]" if address.version == 6 else str(address)
+    host = unknown if address is None else written(address)
+    if ":" in host:
+        host = f"[{host}]"
     return f"{host}:{unknown if port is None else port}"
 
 
