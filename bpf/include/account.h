@@ -157,11 +157,11 @@ static __always_inline void account_frame(struct pkt *p, u32 action, u64 bytes)
 // errors of ICMP, so that of the messages of raw sockets the requests alone are believed to be a user's.
 static __always_inline u32 is_an_answer(struct bpf_sock *sk, struct pkt *p)
 {
-	u32 type = p->sport - XG_PORT_ICMP;
+	u32 is_request = p->l4 >= XG_L4_HEADER && p->sport == (p->family == 4 ? ICMP_ECHO : ICMPV6_ECHO);
 	if (sk->type != SOCK_RAW)
 		return 0;
-	return sk->protocol == TCP || (p->protocol == XG_PROTO_ICMP && type != ICMP_ECHO) ||
-	       (p->protocol == XG_PROTO_ICMPV6 && type != ICMPV6_ECHO);
+	return sk->protocol == TCP ||
+	       ((p->protocol == XG_PROTO_ICMP || p->protocol == XG_PROTO_ICMPV6) && !is_request);
 }
 
 // What the sending socket itself says: its user, as its network namespace counts users, and its v2 cgroup where the

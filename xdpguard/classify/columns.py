@@ -29,8 +29,8 @@ Numbers = NDArray[np.int64]
 class Sets:
     """Distinct sets of values. The intervals of set i are ``offsets[i]`` to ``offsets[i + 1]``, ascending.
 
-    ``first`` is the lowest value of each interval, ``after`` the one behind its highest; 0 where that is behind the
-    dimension's end.
+    ``first`` is the lowest value of each interval, ``after`` the one behind its highest; 0 where that is
+    behind the dimension's end.
     """
 
     offsets: Numbers
@@ -56,9 +56,7 @@ Columns = dict[str, Column]
 def columns(matches: Iterable[Match]) -> Columns:
     """The columns of the rules' conditions, in the rules' order."""
     wanted = [conditions(match) for match in matches]
-    return {
-        name: column([getattr(each, name) for each in wanted], bits=FIELDS[name]) for name in FIELDS
-    }
+    return {name: column([getattr(each, name) for each in wanted], bits=FIELDS[name]) for name in FIELDS}
 
 
 def column(values: Sequence[Intervals | None], bits: int) -> Column:

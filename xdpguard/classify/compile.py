@@ -105,7 +105,7 @@ def _put_hook(
 def _no_room(hook: Hook, rules: NDArray[np.int64]) -> str:
     some = [f"{hook.rules[rule].name} (line {hook.rules[rule].line})" for rule in rules[:3].tolist()]
     return (
-        f"{len(rules)} rules are too broad, or too many at one address, to be found fast, {', '.join(some)} ...; "
+        f"{len(rules)} rules are too broad, or too many at one address: {', '.join(some)} ...; "
         f"at most {MAX_WIDE} such rules are allowed (name addresses, or gather ports in lists)"
     )
 

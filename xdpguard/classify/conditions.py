@@ -11,7 +11,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from xdpguard.abi import abi
-from xdpguard.rules.model import ICMP, ICMPV6, PORT_PROTOCOLS, TCP, VLAN_NONE, Interval, Intervals, Match, Protocols
+from xdpguard.rules.model import (
+    ICMP,
+    ICMPV6,
+    PORT_PROTOCOLS,
+    TCP,
+    VLAN_NONE,
+    Interval,
+    Intervals,
+    Match,
+    Protocols,
+)
 
 _NUMBERS = abi().numbers
 FIELDS = {"src4": 32, "dst4": 32, "src6": 128, "dst6": 128, "sport": 16, "dport": 16, "l4": 16, "vlan": 16}

@@ -1,7 +1,7 @@
 """One hook's columns -> everything that classify.h searches, as arrays. Pure.
 
-What must never break: a rule is found wherever its conditions hold. In each family it is in one group, there at every
-class (or pair of classes) that its addresses cover; or it is among the bit vectors.
+What must never break: a rule is found wherever its conditions hold. In each family it is in one group, there
+at every class (or pair of classes) that its addresses cover; or it is among the bit vectors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,10 @@ class Family:
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """``tables``: class of each index, of "l4" and "vlan". ``groups``: number of rules, by family and group."""
+    """``tables``:
+
+    class of each index, of "l4" and "vlan". ``groups``: number of rules, by family and group.
+    """
 
     families: dict[int, Family]
     conditions: Conditions
@@ -91,7 +94,9 @@ def build(columns: Columns) -> Engine:
 def _split(views: list[_View]) -> list[Numbers]:
     for limits in split.LADDER:
         groups = [split.assign(view.src, view.dst, view.live, limits) for view in views]
-        total = sum(split.places(view.src, view.dst, group) for view, group in zip(views, groups, strict=True))
+        total = sum(
+            split.places(view.src, view.dst, group) for view, group in zip(views, groups, strict=True)
+        )
         if total <= split.MOST_PLACES:
             return groups
     raise NoRoom(np.nonzero(views[0].live | views[1].live)[0])
@@ -103,7 +108,8 @@ def _members(columns: Columns) -> NDArray[np.bool_]:
 
 def _anything(columns: Columns, names: tuple[str, ...]) -> NDArray[np.bool_]:
     """The rules that look at none of these dimensions."""
-    return np.logical_and.reduce([columns[name].ids == ANY for name in names])
+    found: NDArray[np.bool_] = np.logical_and.reduce([columns[name].ids == ANY for name in names])
+    return found
 
 
 def _first(mask: NDArray[np.bool_]) -> int:
@@ -114,7 +120,8 @@ def _view(columns: Columns, family: int) -> _View:
     ids, members = columns["l4"].ids, _members(columns)
     values = lanes.l4_values(family)
     names = (f"src{family}", f"dst{family}")
-    some, every = members[:, values].any(axis=1)[ids], members[:, values].all(axis=1)[ids]
+    own = members[:, values]
+    some, every = np.any(own, axis=1)[ids], np.all(own, axis=1)[ids]
     fallback = _first(every & _anything(columns, (*_OTHERS, *names)))
     live = some & (np.arange(len(ids)) < fallback)
     for name in names:
@@ -127,7 +134,10 @@ def _view(columns: Columns, family: int) -> _View:
 
 @dataclass(slots=True)
 class _Attempt:
-    """Tables for one choice of wide rules. ``left_over``: rules that turned out not to fit into their lists."""
+    """Tables for one choice of wide rules.
+
+    ``left_over``: rules that turned out not to fit into their lists.
+    """
 
     columns: Columns
     is_wide: NDArray[np.bool_]
@@ -167,7 +177,9 @@ class _Attempt:
         width = np.maximum(widths[index], 1)
         # Classes of the two families are told apart by the source's.
         base = self._pair_classes
-        keys = (src_of[src_offsets[index] + step // width] + base) | dst_of[dst_offsets[index] + step % width] << 32
+        keys = (src_of[src_offsets[index] + step // width] + base) | dst_of[
+            dst_offsets[index] + step % width
+        ] << 32
         placed = place(keys, rules[index], view.lanes, everywhere(len(view.live)))
         found, words, left_over = self.conditions.words(placed)
         self.left_over = np.union1d(self.left_over, left_over)
@@ -210,7 +222,9 @@ def _sets_of(side: Side, rules: Numbers) -> Numbers:
 
 
 def _covered(side: Side, rules: Numbers) -> tuple[Classes, Numbers, Numbers]:
-    """The classes of these rules' sets; rule ``rules[i]`` covers those at ``offsets[i]`` to ``offsets[i + 1]``."""
+    """The classes of these rules' sets; rule ``rules[i]`` covers those at ``offsets[i]`` to ``offsets[i +
+    1]``.
+    """
     sets = _sets_of(side, rules)
     classes = divide(side.ranked, sets)
     set_offsets, values = covers(side.ranked, sets, classes)

@@ -78,7 +78,9 @@ class Conditions:
         sorted_low, sorted_high = all_low[order], all_high[order]
         new = np.r_[True, (sorted_low[1:] != sorted_low[:-1]) | (sorted_high[1:] != sorted_high[:-1])]
         new = new[: len(order)]
-        first = order[new]  # the place where each distinct pair appears first: those that were there keep their number
+        first = order[
+            new
+        ]  # the place where each distinct pair appears first: those that were there keep their number
         rank = np.argsort(np.argsort(first, kind="stable"), kind="stable")
         numbers = np.empty(len(order), np.int64)
         numbers[order] = rank[np.cumsum(new) - 1]
@@ -108,7 +110,9 @@ class Conditions:
         lists = entries[listed]
         at = len(self.entries) + np.cumsum(np.r_[0, counts[several]])
         lists[at[1:] - len(self.entries) - 1] |= _LAST
-        words[several] = rules[starts[several]].astype(np.uint64) | at[:-1].astype(np.uint64) << _AT_SHIFT | _LIST
+        words[several] = (
+            rules[starts[several]].astype(np.uint64) | at[:-1].astype(np.uint64) << _AT_SHIFT | _LIST
+        )
         self.entries = np.r_[self.entries, lists]
         return keys[starts], words, rules[:0]
 

@@ -1,8 +1,8 @@
 """What rules say beside their addresses, as pairs of words: the lowest and highest value of each lane.
 
-Pure NumPy. Ports are compared as they are; L4 indices and VLAN ids by their class, numbered so that nested sets of
-values are ranges of classes. A rule whose values are several ranges has several pairs of words; one that would have
-too many, or classes that are too many for a lane, is ``unfit`` and goes to the bit vectors.
+Pure NumPy. Ports are compared as they are; L4 indices and VLAN ids by their class, numbered so that nested
+sets of values are ranges of classes. A rule whose values are several ranges has several pairs of words; one
+that would have too many, or classes that are too many for a lane, is ``unfit`` and goes to the bit vectors.
 """
 
 from __future__ import annotations
@@ -43,7 +43,9 @@ def l4_values(family: int) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, slots=True)
 class Lanes:
-    """Rule r's pairs of words: ``low`` and ``high`` from ``offsets[r]`` to ``offsets[r + 1]``, without the broad lane.
+    """Rule r's pairs of words:
+
+    ``low`` and ``high`` from ``offsets[r]`` to ``offsets[r + 1]``, without the broad lane.
 
     ``tables``: for "l4" and "vlan" the class of each index.
     """
@@ -122,9 +124,7 @@ def _ports(column: Column) -> _Ranges:
 
 
 def _with_any(offsets: Numbers, low: Numbers, high: Numbers, most: int, unfit: NDArray[np.bool_]) -> _Ranges:
-    return _Ranges(
-        np.r_[offsets, offsets[-1] + 1], np.r_[low, 0], np.r_[high, most], np.r_[unfit, False]
-    )
+    return _Ranges(np.r_[offsets, offsets[-1] + 1], np.r_[low, 0], np.r_[high, most], np.r_[unfit, False])
 
 
 def _classes(column: Column, values: NDArray[np.bool_], most: int) -> tuple[_Ranges, NDArray[np.uint8]]:

@@ -38,7 +38,9 @@ def _put_families(blob: Blob, engine: Engine, base: int) -> None:
         blob.fields("xg_addresses", at, fallback=family.fallback)
         for side, tree in (("src", family.src), ("dst", family.dst)):
             if len(tree.levels) > LEVELS:
-                raise AssertionError(f"an address tree of {len(tree.levels)} levels; the programs read {LEVELS}")
+                raise AssertionError(
+                    f"an address tree of {len(tree.levels)} levels; the programs read {LEVELS}"
+                )
             blob.put_tree(tree, at + _ABI.offset(f"xg_addresses.{side}"))
 
 

@@ -1,7 +1,8 @@
-"""Words of pairs of classes -> a hash table whose buckets are cache lines (bpf/include/classify.h, pair_word).
+"""Words of pairs of classes -> a hash table whose buckets are cache lines (bpf/include/classify.h,
+pair_word).
 
-Pure NumPy. A pair lies in the line that its key hashes to, or in one of the next XG_MAX_HOPS - 1; a line with a free
-place ends the search.
+Pure NumPy. A pair lies in the line that its key hashes to, or in one of the next XG_MAX_HOPS - 1; a line with
+a free place ends the search.
 """
 
 from __future__ import annotations
@@ -41,7 +42,10 @@ def home(keys: NDArray[np.uint64], lines: int) -> Numbers:
 
 
 def _insert(keys: NDArray[np.uint64], words: NDArray[np.uint64], lines: int) -> NDArray[Any] | None:
-    """All pairs in rounds: who finds no place in a line goes on to the next one. None: the table is too small."""
+    """All pairs in rounds:
+
+    who finds no place in a line goes on to the next one. None: the table is too small.
+    """
     made = np.zeros((lines + HOPS, _PER_LINE), dtype=_PAIR)
     filled = np.zeros(lines + HOPS, dtype=np.int64)
     pending, line = np.arange(len(keys)), home(keys, lines)

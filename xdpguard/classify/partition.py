@@ -1,8 +1,8 @@
 """Sets of addresses -> elementary intervals, and the classes that the sets divide them into.
 
 Pure NumPy; the same for 32-bit and 128-bit addresses, which are known by their rank. A class is "these sets
-contain it, those do not". Intervals are told apart by the sum of a random 128-bit number per set, so sets may be
-prefixes, ranges, or a million entries each.
+contain it, those do not". Intervals are told apart by the sum of a random 128-bit number per set, so sets may
+be prefixes, ranges, or a million entries each.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _SEED = 0x5DEECE66D
 class Ranked:
     """The sets of one column in ranks: elementary interval k begins at ``starts[k]``, ``starts[0]`` is 0.
 
-    Interval j of set i, ``offsets[i] <= j < offsets[i + 1]``, is the elementary intervals ``low[j]`` to ``high[j] - 1``.
+    Interval j of set i, ``offsets[i] <= j < offsets[i + 1]``, is the elementary intervals ``low[j]`` to
+    ``high[j] - 1``.
     """
 
     starts: Bounds
@@ -35,8 +36,11 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """``of[k]``: class of elementary interval k, numbered by first appearance so that nested sets are ranges of
-    classes; 0 is the class that no set contains, present or not. ``count`` classes."""
+    """``of[k]``:
+
+    class of elementary interval k, numbered by first appearance so that nested sets are ranges of classes; 0
+    is the class that no set contains, present or not. ``count`` classes.
+    """
 
     of: Numbers
     count: int
@@ -73,7 +77,9 @@ def divide(ranked: Ranked, chosen: Numbers) -> Classes:
     which, interval = intervals_of(ranked, chosen)
     size = len(ranked.starts)
     rng = np.random.default_rng(_SEED)
-    sums = [_sums(rng, which, ranked.low[interval], ranked.high[interval], len(chosen), size) for _ in range(2)]
+    sums = [
+        _sums(rng, which, ranked.low[interval], ranked.high[interval], len(chosen), size) for _ in range(2)
+    ]
     values, where, number = np.unique(sums[0], return_index=True, return_inverse=True)
     number = number.ravel()
     if not np.array_equal(sums[1][where][number], sums[1]):
@@ -98,7 +104,10 @@ def _sums(
 
 
 def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers]:
-    """Which classes each chosen set consists of: (offsets, classes ascending), set i at offsets[i]:offsets[i + 1]."""
+    """Which classes each chosen set consists of:
+
+    (offsets, classes ascending), set i at offsets[i]:offsets[i + 1].
+    """
     which, interval = intervals_of(ranked, chosen)
     low, high = ranked.low[interval], ranked.high[interval]
     index, step = expand(high - low)
@@ -109,15 +118,18 @@ def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, 
 
 
 def sizes(ranked: Ranked, classes: Classes) -> Numbers:
-    """About how many classes each set consists of: exact where sets are nested or disjoint, else perhaps more or
-    fewer. One pass, however large the sets are."""
+    """About how many classes each set consists of:
+
+    exact where sets are nested or disjoint, else perhaps more or fewer. One pass, however large the sets are.
+    """
     _, where = np.unique(classes.of, return_index=True)
     firsts = np.zeros(len(classes.of) + 1, dtype=np.int64)
     firsts[where + 1] = 1
     firsts = np.cumsum(firsts)
     per_interval = firsts[ranked.high] - firsts[ranked.low]
     totals = np.r_[0, np.cumsum(per_interval)]
-    return np.maximum(totals[ranked.offsets[1:]] - totals[ranked.offsets[:-1]], 1)
+    counts: Numbers = np.maximum(totals[ranked.offsets[1:]] - totals[ranked.offsets[:-1]], 1)
+    return counts
 
 
 def runs(offsets: Numbers, values: Numbers) -> tuple[Numbers, Numbers, Numbers]:

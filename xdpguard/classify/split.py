@@ -1,8 +1,8 @@
 """Which group finds each rule: pairs of address classes, lists of one address's class, or bit vectors.
 
-Pure NumPy. A rule costs a group as many places as classes of addresses it covers there; broad rules on both sides
-would fill whole tables (Srinivasan, Varghese, Suri and Waldvogel, SIGCOMM 1998, call it the cross-product), so those go
-to the bit vectors.
+Pure NumPy. A rule costs a group as many places as classes of addresses it covers there; broad rules on both
+sides would fill whole tables (Srinivasan, Varghese, Suri and Waldvogel, SIGCOMM 1998, call it the cross-
+product), so those go to the bit vectors.
 """
 
 from __future__ import annotations
@@ -42,7 +42,10 @@ MOST_PLACES = 6_000_000
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One side's addresses in one family. ``sizes[s]``: about how many classes set s covers; ``all``: all of them."""
+    """One side's addresses in one family.
+
+    ``sizes[s]``: about how many classes set s covers; ``all``: all of them.
+    """
 
     ids: Numbers
     ranked: Ranked
@@ -50,8 +53,10 @@ class Side:
     all: int
 
     def of_rules(self) -> Numbers:
-        return np.where(self.ids == ANY, self.all, self.sizes[self.ids]) if len(self.sizes) else (
-            np.full(len(self.ids), self.all)
+        return (
+            np.where(self.ids == ANY, self.all, self.sizes[self.ids])
+            if len(self.sizes)
+            else (np.full(len(self.ids), self.all))
         )
 
 

@@ -51,7 +51,10 @@ class Tree:
 
 
 def build(starts: Bounds, pair: Numbers, word: NDArray[np.uint64]) -> Tree:
-    """``starts[i]`` begins interval i, ``pair[i]`` and ``word[i]`` are known of it. Equal neighbours become one."""
+    """``starts[i]`` begins interval i, ``pair[i]`` and ``word[i]`` are known of it.
+
+    Equal neighbours become one.
+    """
     keep = np.r_[True, (pair[1:] != pair[:-1]) | (word[1:] != word[:-1])]
     starts, pair, word = starts[keep], pair[keep], word[keep]
     rows = np.zeros(len(starts), dtype=_ROW)
@@ -86,7 +89,10 @@ def _build6(starts: Bounds, rows: NDArray[Any]) -> Tree:
 
 
 def _levels(lasts: NDArray[Any]) -> list[NDArray[Any]]:
-    """The levels above the leaves, the lowest first: the highest key of every line below, until one line is left."""
+    """The levels above the leaves, the lowest first:
+
+    the highest key of every line below, until one line is left.
+    """
     per_line = LINE // lasts.dtype.itemsize
     most = np.array(_MOST64, dtype=np.uint64).astype(lasts.dtype)
     keys, width, levels = lasts, _PER_LEAF, []
@@ -109,7 +115,9 @@ def _index(lasts: NDArray[Any], depth: int) -> Index:
             break
         shift = max(span.bit_length() - bits, 0)
         node, levels = _entry_points(keys, base, shift, span >> shift, depth, LINE // lasts.dtype.itemsize)
-        stretch = np.minimum((np.maximum(keys, np.uint64(base)) - np.uint64(base)) >> np.uint64(shift), span >> shift)
+        stretch = np.minimum(
+            (np.maximum(keys, np.uint64(base)) - np.uint64(base)) >> np.uint64(shift), span >> shift
+        )
         entries = (node | levels << _NODE_SHIFT).astype(np.uint32)
         choices.append((float(levels[stretch.astype(np.int64)].mean()) + price, Index(base, shift, entries)))
     return min(choices, key=lambda choice: choice[0])[1]
@@ -118,7 +126,9 @@ def _index(lasts: NDArray[Any], depth: int) -> Index:
 def _entry_points(
     keys: NDArray[np.uint64], base: int, shift: int, most: int, depth: int, per_line: int
 ) -> tuple[Numbers, Numbers]:
-    """For each stretch the lowest node that all of its rows are under, and how many levels that is above the leaves."""
+    """For each stretch the lowest node that all of its rows are under, and how many levels that is above the
+    leaves.
+    """
     starts = np.uint64(base) + (np.arange(most + 1, dtype=np.uint64) << np.uint64(shift))
     first = np.searchsorted(keys, starts)
     first[0] = 0

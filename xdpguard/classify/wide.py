@@ -1,4 +1,6 @@
-"""The rules that no list holds -> bit vectors over the classes that their packets' values have (bpf/include/wide.h)."""
+"""The rules that no list holds -> bit vectors over the classes that their packets' values have
+(bpf/include/wide.h).
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,12 @@ MOST = _NUMBERS["XG_MAX_WIDE"]
 
 @dataclass(frozen=True, slots=True)
 class Wide:
-    """``rules``: the rule of each bit. ``addresses``: by src4, dst4, src6, dst6 a dimension over broad classes and, as
-    the last value, ARP, with the number of its values; ``small``: by the other dimensions. ``first``: the first rule
-    for 4, 6 and 0 (ARP)."""
+    """``rules``:
+
+    the rule of each bit. ``addresses``: by src4, dst4, src6, dst6 a dimension over broad classes and, as the
+    last value, ARP, with the number of its values; ``small``: by the other dimensions. ``first``: the first
+    rule for 4, 6 and 0 (ARP).
+    """
 
     rules: Numbers
     addresses: dict[str, tuple[Dimension, int]]
@@ -32,19 +37,23 @@ class Wide:
     first: dict[int, int]
 
 
-def build(columns: Columns, rules: Numbers, broad: dict[str, tuple[Ranges, int]], seen: dict[int, NDArray[np.bool_]]) -> Wide:
-    """``rules``: those wanted, ascending. ``broad``: by side the broad classes of each rule, and how many there are.
-    ``seen``: by family (4, 6, 0 = ARP) the rules that may match there."""
+def build(
+    columns: Columns, rules: Numbers, broad: dict[str, tuple[Ranges, int]], seen: dict[int, NDArray[np.bool_]]
+) -> Wide:
+    """``rules``:
+
+    those wanted, ascending. ``broad``: by side the broad classes of each rule, and how many there are.
+    ``seen``: by family (4, 6, 0 = ARP) the rules that may match there.
+    """
     addresses = {}
     for name, (ranges, count) in broad.items():
         ids = columns[name].ids
         conditions = [
-            None if ids[rule] == ANY else _of_rule(ranges, rule, count, arp=bool(seen[0][rule])) for rule in rules.tolist()
+            None if ids[rule] == ANY else _of_rule(ranges, rule, count, arp=bool(seen[0][rule]))
+            for rule in rules.tolist()
         ]
         addresses[name] = bitvectors.build(conditions, count + 1), count + 1
-    small = {
-        name: bitvectors.build(_intervals(columns[name], rules), PAGES[name] * 256) for name in PAGES
-    }
+    small = {name: bitvectors.build(_intervals(columns[name], rules), PAGES[name] * 256) for name in PAGES}
     first = {family: int(rules[mask[rules]].min(initial=NO_RULE)) for family, mask in seen.items()}
     return Wide(rules, addresses, small, first)
 
