@@ -47,16 +47,18 @@ static __always_inline void count_skb(struct __sk_buff *skb, struct xg_cpu *cpu,
 	ACCOUNT_SKB(skb, p, v->action, packets, bytes);
 }
 
-// Whether all headers that the parser reads can be read: those of plain IPv4 and IPv6 packets behind Ethernet.
+// Whether all headers that the parser reads can be read: those of plain IPv4 and IPv6 packets.
 static __always_inline int headers_are_in(struct frame *f)
 {
-	u8 *ip = f->data + 14;
-	if (f->l3_device || ip + 20 > f->end)
+	u8 *ip = f->data + (f->l3_device ? 0 : 14);
+	if (ip + 20 > f->end)
 		return 0;
-	u32 type = *(u16 *)(f->data + 12);
-	if (type == ETHERTYPE_IPV4)
+	u32 type = f->l3_device ? 0 : *(u16 *)(ip - 2), version = ip[0] >> 4;
+	if (type == ETHERTYPE_IPV4 || (f->l3_device && version == 4))
 		return ip + (ip[0] & 15) * 4 + 20 <= f->end; // of TCP, the longest, 20 bytes are read
-	return type == ETHERTYPE_IPV6 && !is_extension(ip[6]) && ip + 60 <= f->end;
+	if (type == ETHERTYPE_IPV6 || (f->l3_device && version == 6))
+		return !is_extension(ip[6]) && ip + 60 <= f->end;
+	return 0;
 }
 
 // Headers may lie outside the linear part of a packet; then one pull gets them there. That costs a copy, so not where
