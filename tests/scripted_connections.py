@@ -20,7 +20,22 @@ from pathlib import Path
 from typing import Any
 
 from scripted_datagrams import Datagrams
-from scripted_truth import FORMS, PATIENCE, PING, PONG, Child, End, Event, drained, end, me, settled, volume
+from scripted_truth import (
+    ESTABLISHED,
+    FORMS,
+    PATIENCE,
+    PING,
+    PONG,
+    Child,
+    End,
+    Event,
+    drained,
+    end,
+    me,
+    reached,
+    settled,
+    volume,
+)
 
 EXECUTABLE = "/usr/bin/bash"  # what it connects by itself: no other program that is always there does
 NOWHERE = {"IPv4": "192.0.2.1", "IPv6": "2001:db8::1"}  # for documentation: no route leads there
@@ -198,6 +213,7 @@ class Script(Datagrams):
         local, there = end(one.getsockname()), end(self.listeners[form].getsockname())
         one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         one.close()
+        reached("", there, local)  # another CPU may still be at it
         self.listeners[form].accept()[0].close()
         self.tell(name, "connect", me(), local, there, incoming=False)
         self.tell(name, "close", me(), local, there, incoming=False)
@@ -211,6 +227,7 @@ class Script(Datagrams):
         to = listener.getsockname()
         with socket.create_connection(to) as waits, socket.socket() as gives_up:
             local = end(waits.getsockname())
+            reached(ESTABLISHED, end(to), local)  # another CPU may still be at it
             gives_up.bind(("127.0.0.1", 0))
             gives_up.setblocking(False)
             gives_up.connect_ex(to)

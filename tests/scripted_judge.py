@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,8 +40,13 @@ class Verdict:
     faults: list[str] = field(default_factory=list)
 
 
-def judge(truth: Mapping[str, Any], lines: Iterable[Line], *, kprobes: bool) -> Verdict:
-    """``lines``: of ``trace --format json``, all of its namespaces; those of the script's are judged."""
+def judge(
+    truth: Mapping[str, Any], lines: Iterable[Line], *, kprobes: bool, untold: Container[str] = ()
+) -> Verdict:
+    """``lines``: of ``trace --format json``, all of its namespaces; those of the script's are judged.
+
+    ``untold``: events that the trace said it has no source for.
+    """
     told: dict[Name, list[Line]] = defaultdict(list)
     again: list[Line] = []
     for line in lines:
@@ -53,6 +58,9 @@ def judge(truth: Mapping[str, Any], lines: Iterable[Line], *, kprobes: bool) -> 
             told[_name(line)].append(line)
     verdict = Verdict()
     for expected in truth["events"]:
+        if expected["event"] in untold:
+            verdict.unseen.append(expected["_connection"])
+            continue
         _one(verdict, expected, told, kprobes)
     verdict.faults += [f"invented: {_show(line)}" for rest in told.values() for line in rest]
     _sent_again(verdict, truth["events"], again)

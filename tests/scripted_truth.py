@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 PING, PONG = b"ping!", b"pong pong\n"
 PATIENCE = 60.0  # seconds, which only a failing run needs
+ESTABLISHED, TIME_WAIT, LISTEN = "01", "06", "0A"  # in /proc/net/tcp
 
 FORMS = {
     "IPv4": (socket.AF_INET, "127.0.0.1"),
@@ -128,16 +129,31 @@ def drained(one: socket.socket) -> None:
     one.close()
 
 
+def reached(state: str, local: End, peer: End) -> None:
+    """Until the local end's connection with the peer is in this state; "": until it is gone."""
+    ports = (local[1], peer[1])
+    awaited(lambda table: "".join(now for *between, now in table if tuple(between) == ports) == state)
+
+
 def settled() -> None:
-    """Until every connection of this namespace is closed: nothing tells of that, so it is asked for."""
+    """Until every connection of this namespace is closed."""
+    awaited(lambda table: {state for *_, state in table} <= {TIME_WAIT, LISTEN})
+
+
+def awaited(so: Callable[[list[tuple[int, int, str]]], bool]) -> None:
+    """Until the TCP sockets of this namespace are so: nothing tells of that, so it is asked for.
+
+    Each with its port, its peer's and its state, as /proc/net/tcp writes it.
+    """
     until = time.monotonic() + PATIENCE
-    waiting = ["?"]
-    while waiting and time.monotonic() < until:
-        lines = [
-            line for file in ("tcp", "tcp6") for line in Path(f"/proc/net/{file}").read_text().splitlines()
-        ]
-        states = [line.split()[3] for line in lines]
-        waiting = [state for state in states if state not in ("st", "06", "0A")]  # TIME_WAIT, LISTEN
+    while not so(table := list(_table())):
+        if time.monotonic() > until:
+            raise SystemExit(f"still: {table}")
         time.sleep(0.02)
-    if waiting:
-        raise SystemExit(f"still open: {waiting}")
+
+
+def _table() -> Iterator[tuple[int, int, str]]:
+    for file in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{file}").read_text().splitlines()[1:]:
+            _, local, peer, state = line.split()[:4]
+            yield int(local[-4:], 16), int(peer[-4:], 16), state

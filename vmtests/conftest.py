@@ -1,5 +1,25 @@
-"""The option and the fixtures that VM tests share; they are made in lab_fixtures.py."""
+"""The option, the hooks and the fixtures that VM tests share; they are made in lab_fixtures.py."""
 
-from lab_fixtures import image, kernel, lab, pytest_addoption, ran, traced, trial
+from lab_fixtures import (
+    image,
+    kernel,
+    lab,
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_terminal_summary,
+    ran,
+    traced,
+    trial,
+)
 
-__all__ = ["image", "kernel", "lab", "pytest_addoption", "ran", "traced", "trial"]
+__all__ = [
+    "image",
+    "kernel",
+    "lab",
+    "pytest_addoption",
+    "pytest_collection_modifyitems",
+    "pytest_terminal_summary",
+    "ran",
+    "traced",
+    "trial",
+]

@@ -20,11 +20,38 @@ from vmlab.lab import Lab
 from vmlab.trial import Trial
 
 DEFAULT = "6.12"
+_REPORT = pytest.StashKey[list[str]]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     names = ", ".join(kernel.name for kernel in kernels.listed())
     parser.addoption("--kernel", default=DEFAULT, help=f"kernel of the VM lab: {names}; default {DEFAULT}")
+
+
+@pytest.hookimpl(tryfirst=True)  # before those that are not wanted are taken out
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A run of all stages traces on the oldest and the newest kernel only: it must end within 20 minutes."""
+    between = kernels.listed()[1:-1]
+    for item in items:
+        if "traced" in _fixtures(item) and _kernel(item) in between:
+            item.add_marker(pytest.mark.whole_lab)
+
+
+def _fixtures(item: pytest.Item) -> list[str]:
+    return getattr(item, "fixturenames", [])
+
+
+def _kernel(item: pytest.Item) -> Kernel | None:
+    """What the fixture ``kernel`` is for it."""
+    return item.callspec.params.get("kernel") if hasattr(item, "callspec") else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Whose the scripted connections were, on each kernel."""
+    if lines := config.stash.get(_REPORT, []):
+        terminalreporter.section("trace: owners of the scripted events")
+        for line in lines:
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +96,8 @@ def ran(kernel: Kernel, request: pytest.FixtureRequest) -> Ran:
         found = kernels.fetch(kernel)
     except NotFetched as error:
         pytest.skip(str(error))
-    wanted = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    items = [item for item in request.session.items if _kernel(item) == kernel]
+    wanted = {name for item in items for name in _fixtures(item)}
     done = Ran()
     with Lab(topology.read("single"), found) as lab:
         lab["host"].request("import of the package", 300, do="warm")
@@ -81,6 +109,7 @@ def ran(kernel: Kernel, request: pytest.FixtureRequest) -> Ran:
         if "traced" in wanted:
             try:
                 done.traced = trace_run.run(lab["host"])
+                request.config.stash.setdefault(_REPORT, []).extend(done.traced.report(kernel.name))
             except LabError as error:
                 done.traced = error
     return done

@@ -1,6 +1,7 @@
-"""What `xdpguard trace` tells on one kernel: the scripted connections twice, and segments sent again.
+"""What `xdpguard trace` tells on one kernel: of the scripted connections, and of segments sent again.
 
-Everything under one trace of all network namespaces, since its start takes long under emulation.
+The script runs twice under kprobes and twice under tracepoints alone: first as it comes, then on CPU 0 with
+every packet received on CPU 1, where a process runs that has nothing to do with it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,47 +39,101 @@ egress:
 _SPIN = "import os; os.sched_setaffinity(0, {1}); print('spins', flush=True)\nwhile True: pass"
 
 
+_EVENTS = ("connect", "connect-failed", "accept", "close", "listen", "udp-send", "udp-recv")
+
+
 @dataclass(slots=True)
-class TraceRun:
+class Traced:
+    """One trace. ``truths``: namespace -> what the script wrote there; ``told``: on standard error."""
+
     truths: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Namespace -> what the script wrote there."""
-    steered: int = 0
-    """Times that CPU 0 gave packets to CPU 1 while the script ran on CPU 0."""
-    sender: dict[str, Any] = field(default_factory=dict)
-    """Whose segments were sent again, and how many, as it says itself."""
     told: str = ""
-    """On standard error."""
     lines: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def kprobes(self) -> bool:
         return ": kprobe " in self.told
 
+    @property
+    def untold(self) -> list[str]:
+        """Events that nothing tells of here, as the trace says itself."""
+        return [event for event in _EVENTS if f"xdpguard: {event}: " not in self.told]
+
     def verdict(self, name: str) -> Verdict:
-        return judge(self.truths[name], self.lines[:-1], kprobes=self.kprobes)
+        return judge(self.truths[name], self.lines[:-1], kprobes=self.kprobes, untold=self.untold)
+
+    def unknown(self, name: str) -> tuple[int, int, int]:
+        """Of the script: events told, those without a known owner, and how many of these can have none."""
+        truth = self.truths[name]
+        told = [line["attribution"] for line in self.lines[:-1] if line["netns"] == truth["netns"]]
+        nobodys = sum(event["attribution"] == "unknown" for event in truth["events"])
+        return len(told), told.count("unknown"), nobodys
+
+
+@dataclass(slots=True)
+class TraceRun:
+    release: str = ""
+    kprobes: Traced = field(default_factory=Traced)
+    tracepoints: Traced = field(default_factory=Traced)
+    again: Traced = field(default_factory=Traced)
+    """`trace -r`, while segments are sent again."""
+    steered: dict[bool, int] = field(default_factory=dict)
+    """Under kprobes or not -> times that CPU 0 gave packets to CPU 1 while the script ran on CPU 0."""
+    sender: dict[str, Any] = field(default_factory=dict)
+    """Whose segments were sent again, and how many, as it says itself."""
+
+    def report(self, kernel: str) -> list[str]:
+        """How many events have no known owner, a line for each run of the script."""
+        lines = []
+        for source, one in (("kprobes", self.kprobes), ("tracepoints", self.tracepoints)):
+            for name in one.truths:
+                events, unknown, nobodys = one.unknown(name)
+                rate = (unknown - nobodys) / events
+                lines.append(
+                    f"{kernel:8} {source:12} {name:8} {events:5} events, owner unknown: {unknown}, "
+                    f"of these {nobodys} that can have none; of the others {rate:.2%}"
+                )
+        return lines
 
 
 def run(machine: Machine) -> TraceRun:
-    """The package must be imported (``warm``). The machine is left with namespaces and nothing loaded."""
-    done = TraceRun()
+    """The package must be imported (``warm``). The machine is left with namespaces and without kprobes."""
+    done = TraceRun(release=machine.check("uname", "-r").strip())
     machine.check("bash", "-euc", _set_up())
     bytecode.keep(machine.check(sys.executable, f"{_GUEST}/trace_sources.py", timeout=_SECONDS))
+    with _traced(machine, done.kprobes, "--netns", "all"):
+        done.steered[True] = _scripts(machine, done.kprobes)
+    with _traced(machine, done.again, "-r", "--netns", SENDS):
+        done.sender = _sent_again(machine)
+    # From here on a kernel without kprobes, as far as anyone can see.
+    machine.check("mount", "-t", "tmpfs", "none", "/sys/devices/kprobe")
+    with _traced(machine, done.tracepoints, "--netns", "all"):
+        done.steered[False] = _scripts(machine, done.tracepoints)
+    return done
+
+
+@contextmanager
+def _traced(machine: Machine, into: Traced, *words: str) -> Iterator[None]:
     trace = machine.start(
-        "xdpguard", "trace", "--netns", "all", "--format", "json", "-v",
+        "xdpguard", "trace", "--format", "json", "-v", *words,
         ready="xdpguard: exit: ", timeout=_SECONDS,
     )  # fmt: skip
-    done.truths[PLAIN] = _scripted(machine, PLAIN)
-    before = _steered(machine)
-    bystander = machine.start(sys.executable, "-I", "-S", "-c", _SPIN, ready="spins")
-    done.truths[ACROSS] = _scripted(machine, ACROSS, "0")
-    done.steered = _steered(machine) - before
-    machine.finish(bystander, send=signal.SIGKILL)
-    done.sender = _sent_again(machine)
+    yield
     ended = machine.finish(trace, send=signal.SIGINT, timeout=_SECONDS)
     if ended.code:
         raise LabError(f"{machine.name}: trace: exit code {ended.code}\n{ended.err}")
-    done.told, done.lines = ended.err, parsed(ended.out)
-    return done
+    into.told, into.lines = ended.err, parsed(ended.out)
+
+
+def _scripts(machine: Machine, into: Traced) -> int:
+    """Both runs of the script. How often the second was helped by the other CPU."""
+    into.truths[PLAIN] = _scripted(machine, PLAIN)
+    before = _steered(machine)
+    bystander = machine.start(sys.executable, "-I", "-S", "-c", _SPIN, ready="spins")
+    into.truths[ACROSS] = _scripted(machine, ACROSS, "0")
+    steered = _steered(machine) - before
+    machine.finish(bystander, send=signal.SIGKILL)
+    return steered
 
 
 def _set_up() -> str:

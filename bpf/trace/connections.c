@@ -5,7 +5,8 @@
 #include "connection.h"
 
 // The new states that say something.
-#define TOLD (1 << SYN_SENT | 1 << LISTEN | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSE)
+#define TOLD \
+	(1 << SYN_SENT | 1 << SYN_RECV | 1 << LISTEN | 1 << ESTABLISHED | 1 << FIN_WAIT1 | 1 << LAST_ACK | 1 << CLOSE)
 
 static __always_inline void established(u64 sk, u32 old, struct xg_socket *socket)
 {
@@ -20,11 +21,10 @@ static __always_inline void established(u64 sk, u32 old, struct xg_socket *socke
 		report(XG_EV_CONNECT, sk, socket, 0, 0);
 		return;
 	}
-	if (!socket || !socket->early) // an older socket's, whose end and accept() came at once
-		socket = begin(sk, XG_STAGE_ARRIVED, XG_BY_NOBODY);
+	if (!socket)
+		socket = arrived(sk);
 	if (!socket)
 		return;
-	socket->incoming = 1;
 	if (socket->stage == XG_STAGE_ARRIVED)
 		keep_owner(sk, &socket->owner, 0); // nobody: a former connection with these ends is no more
 	// The first sample is that of our SYN-ACK, sent when the SYN came.
@@ -36,9 +36,12 @@ static __always_inline void closed(u64 sk, u32 old, struct xg_socket *socket)
 	// What fails inside connect() is told by its kretprobe, which knows the reason.
 	if (socket && socket->stage == XG_STAGE_ASKED && socket->owner.tid == (u32)current_ids())
 		return;
-	if (old == SYN_SENT)
+	// Of a handshake that was not over only what both ends began, or was accepted before, is known.
+	u32 asked = old == SYN_SENT || (old == SYN_RECV && socket && !socket->incoming);
+	u32 ended = old != LISTEN && old != CLOSE && (old != SYN_RECV || socket);
+	if (asked)
 		report(XG_EV_CONNECT_FAILED, sk, socket, 0, FIELD(sk, u32, SOCK_ERR));
-	else if (old != SYN_RECV && old != LISTEN && old != CLOSE)
+	else if (ended)
 		report(XG_EV_CLOSE, sk, socket, 0, 0);
 	if (old != LISTEN)
 		drop_owner(sk, 0);
@@ -60,6 +63,11 @@ int xdpguard_tcp_state(struct bpf_raw_tracepoint_args *ctx)
 			socket = begin(sk, XG_STAGE_CONNECTING, XG_BY_EXACT);
 		if (socket && !socket->opened)
 			socket->opened = boot_time();
+	} else if (new == SYN_RECV) {
+		// A new socket that nobody can accept yet. What is known of its address is left of an older one,
+		// whose end and accept() came at once.
+		if (old == LISTEN)
+			forget(sk);
 	} else if (new == LISTEN) {
 		socket = begin(sk, XG_STAGE_LISTENING, XG_BY_EXACT);
 		report(XG_EV_LISTEN, sk, socket, 0, 0);
