@@ -19,7 +19,7 @@ import pytest
 from xdpguard import abi as module
 from xdpguard.abi import Abi, abi, folder
 
-HEADERS = ("abi.h", "events.h", "memory.h")
+HEADERS = ("abi.h", "tables.h", "events.h", "memory.h")
 SIZES = {"__u8": 1, "__u16": 2, "__u32": 4, "__u64": 8}
 COMPILE = """
 import sys
@@ -148,12 +148,36 @@ def test_the_control_page_holds_its_struct_and_the_word_comes_first() -> None:
 
 def test_the_limits_agree_with_each_other() -> None:
     numbers = abi().numbers
-    assert numbers["XG_MAX_RULES"] == numbers["XG_MAX_BLOCKS"] * numbers["XG_BLOCK_RULES"]
+    assert numbers["XG_MAX_WIDE"] == numbers["XG_MAX_BLOCKS"] * numbers["XG_BLOCK_RULES"]
+    assert 2 * (numbers["XG_MAX_RULES"] + numbers["XG_COUNT_RULES"]) <= 1 << 18
+    assert numbers["XG_MAX_RULES"] <= 1 << 17 < numbers["XG_NO_RULE"]  # decide.h masks a rule's number
+    assert numbers["XG_NO_RULE"] == numbers["XG_RULE_MASK"]
     assert numbers["XG_SLOTS"] & numbers["XG_SLOTS"] - 1 == 0
     assert numbers["XG_SLOTS"] <= numbers["XG_WORD_SLOT_MASK"]
-    assert numbers["XG_PORT_ICMP"] + 256 == numbers["XG_PORT_PAGES"] * 256
-    assert numbers["XG_L4_TCP6"] + 256 == numbers["XG_L4_PAGES"] * 256
+    assert numbers["XG_PORT_PAGES"] * 256 == 1 << 16
+    assert numbers["XG_L4_HEADER"] + numbers["XG_L4_IPV6"] + 256 == numbers["XG_L4_PAGES"] * 256
     assert numbers["XG_VLAN_NONE"] < numbers["XG_VLAN_PAGES"] * 256
+
+
+def test_the_parts_of_a_word_lie_beside_each_other() -> None:
+    numbers = abi().numbers
+    assert numbers["XG_RULE_MASK"] + 1 == 1 << numbers["XG_AT_SHIFT"]
+    assert numbers["XG_AT_MASK"] + 1 == 1 << numbers["XG_LIST_SHIFT"] - numbers["XG_AT_SHIFT"]
+    assert numbers["XG_LIST_SHIFT"] + 1 == numbers["XG_BROAD_SHIFT"]
+    assert numbers["XG_MAX_BROAD"] == 1 << 64 - numbers["XG_BROAD_SHIFT"]
+    assert numbers["XG_NODE_MASK"] + 1 == 1 << numbers["XG_NODE_SHIFT"]
+    assert numbers["XG_TREE_LEVELS"] < 1 << 32 - numbers["XG_NODE_SHIFT"]
+
+
+def test_what_the_programs_read_by_the_line_fills_lines() -> None:
+    known = abi()
+    line = known.numbers["XG_LINE"]
+    for name in ("xg_row", "xg_head", "xg_pair", "xg_condition"):
+        assert line % known.structs[name].size == 0, name
+    assert known.numbers["XG_FLOWS_BYTES"] == 2 * known.numbers["XG_FLOW_LINES"] * line
+    assert known.numbers["XG_FLOW_LINES"] & known.numbers["XG_FLOW_LINES"] - 1 == 0
+    assert known.numbers["XG_PACKETS_BYTES"] == 2 * known.numbers["XG_PACKET_BYTES"]
+    assert known.offset("xg_cpu.flows") % line == 0
 
 
 def test_reasons_are_named_in_the_order_of_their_numbers() -> None:

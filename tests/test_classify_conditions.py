@@ -25,7 +25,8 @@ from xdpguard.rules.model import (
 
 NUMBERS = abi().numbers
 IPV4, IPV6, ARP, TCP4, TCP6 = (NUMBERS[f"XG_L4_{name}"] for name in ("IPV4", "IPV6", "ARP", "TCP4", "TCP6"))
-NONE, ICMP_AT = NUMBERS["XG_PORT_NONE"], NUMBERS["XG_PORT_ICMP"]
+# Packets whose L4 header could be read, other than TCP.
+READ4, READ6 = (NUMBERS["XG_L4_HEADER"] + base for base in (IPV4, IPV6))
 
 
 def both(*numbers: int) -> Protocols:
@@ -38,23 +39,30 @@ def l4(match: Match) -> Intervals:
     return found
 
 
+ALL = 255
+
+
 def test_a_rule_that_asks_nothing_looks_only_at_what_is_ip() -> None:
-    ip = ((IPV4, IPV6 + 255), (TCP4, TCP6 + 255))
+    ip = ((IPV4, IPV6 + ALL), (TCP4, READ6 + ALL))
     assert conditions(Match()) == Conditions(None, None, None, None, None, None, ip, None)
 
 
-ALL = 255
+def at(*values: int) -> Intervals:
+    return tuple((value, value) for value in values)
+
+
+V4: Intervals = ((IPV4, IPV4 + ALL), (TCP4, TCP4 + ALL), (READ4, READ4 + ALL))
 L4_CASES: dict[str, tuple[Match, Intervals]] = {
-    "IPv4": (Match(ipv6=False), ((IPV4, IPV4 + ALL), (TCP4, TCP4 + ALL))),
-    "IPv6": (Match(ipv4=False), ((IPV6, IPV6 + ALL), (TCP6, TCP6 + ALL))),
+    "IPv4": (Match(ipv6=False), V4),
+    "IPv6": (Match(ipv4=False), ((IPV6, IPV6 + ALL), (TCP6, TCP6 + ALL), (READ6, READ6 + ALL))),
     "neither": (Match(ipv4=False, ipv6=False), ()),
-    "ARP alone": (Match(arp=True, ipv4=False, ipv6=False), ((ARP, ARP),)),
-    "ARP and IPv4": (Match(arp=True, ipv6=False), ((IPV4, IPV4 + ALL), (ARP, ARP), (TCP4, TCP4 + ALL))),
-    "UDP": (Match(protocols=both(UDP)), ((IPV4 + UDP, IPV4 + UDP), (IPV6 + UDP, IPV6 + UDP))),
-    # A later fragment of TCP has the protocol number but no flags: it is another index.
+    "ARP alone": (Match(arp=True, ipv4=False, ipv6=False), at(ARP)),
+    "ARP and IPv4": (Match(arp=True, ipv6=False), (V4[0], (ARP, ARP), *V4[1:])),
+    # A later fragment has the protocol number but no header: it is another index.
+    "UDP": (Match(protocols=both(UDP)), at(IPV4 + UDP, IPV6 + UDP, READ4 + UDP, READ6 + UDP)),
     "TCP": (
         Match(protocols=both(TCP), ipv6=False),
-        ((IPV4 + TCP, IPV4 + TCP), (TCP4, TCP4 + ALL)),
+        ((IPV4 + TCP, IPV4 + TCP), (TCP4, TCP4 + ALL), (READ4 + TCP, READ4 + TCP)),
     ),
     "TCP flags": (
         Match(protocols=both(TCP), tcp_flags=frozenset({0, 2, 3, 255})),
@@ -70,15 +78,25 @@ L4_CASES: dict[str, tuple[Match, Intervals]] = {
     "TCP flags of UDP": (Match(protocols=both(UDP), tcp_flags=frozenset({2})), ()),
     "a number per family": (
         Match(protocols=Protocols(frozenset({ICMP}), frozenset({ICMPV6}))),
-        ((IPV4 + ICMP, IPV4 + ICMP), (IPV6 + ICMPV6, IPV6 + ICMPV6)),
+        at(IPV4 + ICMP, IPV6 + ICMPV6, READ4 + ICMP, READ6 + ICMPV6),
     ),
     "a number of one family only": (
         Match(protocols=Protocols(frozenset(), frozenset({ICMPV6}))),
-        ((IPV6 + ICMPV6, IPV6 + ICMPV6),),
+        at(IPV6 + ICMPV6, READ6 + ICMPV6),
     ),
     "numbers of a family that cannot match": (
         Match(ipv6=False, protocols=both(SCTP)),
-        ((IPV4 + SCTP, IPV4 + SCTP),),
+        at(IPV4 + SCTP, READ4 + SCTP),
+    ),
+    "ports without a protocol": (
+        Match(ipv6=False, dport=((1, 1),)),
+        ((TCP4, TCP4 + ALL), *at(READ4 + TCP, READ4 + UDP, READ4 + SCTP)),
+    ),
+    "ports of UDP": (Match(protocols=both(UDP), sport=((1, 1),)), at(READ4 + UDP, READ6 + UDP)),
+    "ports of a protocol that has none": (Match(protocols=both(ICMP, 47), sport=((1, 1),)), ()),
+    "an ICMP field": (
+        Match(protocols=Protocols(frozenset({ICMP}), frozenset({ICMPV6})), icmp_type=((3, 3),)),
+        at(READ4 + ICMP, READ6 + ICMPV6),
     ),
 }
 
@@ -99,21 +117,24 @@ def test_ports_are_their_own_indices() -> None:
     assert (found.sport, found.dport) == (((0, 0),), ((65535, 65535),))
 
 
-def test_icmp_type_and_code_lie_beyond_the_ports() -> None:
+def test_icmp_type_and_code_stand_in_the_place_of_the_ports() -> None:
     found = conditions(Match(icmp_type=((0, 0), (8, 255)), icmp_code=((1, 1),)))
-    assert found.sport == ((ICMP_AT, ICMP_AT), (ICMP_AT + 8, ICMP_AT + 255))
-    assert found.dport == ((ICMP_AT + 1, ICMP_AT + 1),)
+    assert (found.sport, found.dport) == (((0, 0), (8, 255)), ((1, 1),))
 
 
-def test_every_port_does_not_include_a_packet_without_ports() -> None:
-    found = conditions(Match(dport=((0, 65535),))).dport
-    assert found is not None
-    assert not any(first <= index <= last for first, last in found for index in (NONE, ICMP_AT))
+def test_no_packet_that_has_a_port_is_one_that_has_an_icmp_type() -> None:
+    """They stand in the same place, and are told apart by the L4 index alone."""
+    ports, types = (
+        {index for first, last in l4(match) for index in range(first, last + 1)}
+        for match in (Match(sport=((3, 3),)), Match(icmp_type=((3, 3),)))
+    )
+    assert ports
+    assert types
+    assert not ports & types
 
 
 def test_a_port_and_an_icmp_field_together_match_nothing() -> None:
-    found = conditions(Match(sport=((1, 1),), icmp_type=((1, 1),), dport=((1, 1),), icmp_code=((1, 1),)))
-    assert (found.sport, found.dport) == ((), ())
+    assert l4(Match(sport=((1, 1),), icmp_type=((1, 1),), dport=((1, 1),), icmp_code=((1, 1),))) == ()
 
 
 def test_an_untagged_packet_has_an_index_of_its_own() -> None:
@@ -121,12 +142,7 @@ def test_an_untagged_packet_has_an_index_of_its_own() -> None:
 
 
 def test_every_index_lies_in_the_pages_of_its_dimension() -> None:
-    highest = {
-        "sport": ICMP_AT + 255,
-        "dport": ICMP_AT + 255,
-        "l4": TCP6 + 255,
-        "vlan": VLAN_NONE,
-    }
+    highest = {"sport": 65535, "dport": 65535, "l4": READ6 + 255, "vlan": VLAN_NONE}
     assert {name: -(-(top + 1) // 256) for name, top in highest.items()} == PAGES
 
 

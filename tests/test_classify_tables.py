@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import permutations
 from random import Random
 
 import oracle
 import pytest
+import shapes
 import tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from packets import eth, ipv4, ipv6, tcp, udp, vlan
+from packets import arp, eth, ipv4, ipv6, tcp, udp, vlan
 from strategies import Edges, edge_packets, random_hook, random_ruleset, seeds
 
 from xdpguard.classify.compile import build
@@ -45,19 +49,25 @@ def linear(rules: tuple[Rule, ...], packet: oracle.Packet) -> int | None:
     return next((at for at, rule in enumerate(rules) if oracle.matches(rule.match, packet)), None)
 
 
-def answers(ruleset: RuleSet, hook: str, frames: list[bytes]) -> set[int | None]:
-    """Compares tables and oracle on every readable frame; what they answered."""
-    chain = {"ingress": ruleset.ingress, "egress": ruleset.egress}[hook]
-    blob = build(ruleset).blob.tobytes()
-    found: set[int | None] = set()
+def readable(ruleset: RuleSet, frames: list[bytes]) -> Iterator[tuple[oracle.Packet, tables.Indices]]:
     for frame in frames:
         try:
             packet = oracle.read(frame, ruleset.drop_fragments)
         except oracle.Decided:
             continue
         indices = tables.indices(packet)
-        first = None if indices is None else tables.first_match(blob, hook, indices)
-        assert first == linear(chain.rules, packet), (packet, frame.hex())
+        if indices is not None:
+            yield packet, indices
+
+
+def answers(ruleset: RuleSet, hook: str, frames: list[bytes]) -> set[int | None]:
+    """Compares tables and oracle on every readable frame; what they answered."""
+    chain = {"ingress": ruleset.ingress, "egress": ruleset.egress}[hook]
+    blob = build(ruleset).blob.tobytes()
+    found: set[int | None] = set()
+    for packet, indices in readable(ruleset, frames):
+        first = tables.first_match(blob, hook, indices)
+        assert first == linear(chain.rules, packet), (packet, indices)
         found.add(first)
     return found
 
@@ -67,6 +77,41 @@ def answers(ruleset: RuleSet, hook: str, frames: list[bytes]) -> set[int | None]
 def test_the_tables_agree_with_the_linear_oracle(rng: Random, size: int, hook: str) -> None:
     ruleset = random_ruleset(rng, size)
     answers(ruleset, hook, edge_packets(ruleset, hook, rng, 60))
+
+
+@settings(deadline=None, max_examples=60)
+@given(seeds, st.integers(1, 300), st.sampled_from(shapes.SHAPES))
+def test_rules_that_crowd_one_place_agree_with_the_linear_oracle(
+    rng: Random, size: int, shape: shapes.Shape
+) -> None:
+    ruleset = shapes.shaped_ruleset(rng, size, shape)
+    answers(ruleset, "ingress", edge_packets(ruleset, "ingress", rng, 60, mutations=0.05))
+
+
+# By hook and family: the group whose rule is the first of all.
+GROUPS = ("fallback", "pair", "src", "dst", "wide")
+
+
+def test_the_shapes_are_decided_by_every_group_and_every_length_of_list() -> None:
+    deciding: set[tuple[int, str]] = set()
+    longest = 0
+    for seed, shape in enumerate(shapes.SHAPES * 3):
+        rng = Random(seed)
+        ruleset = shapes.shaped_ruleset(rng, 400, shape)
+        reader = tables.Reader(build(ruleset).blob.tobytes())
+        header = reader.header("ingress")
+        for _, indices in readable(ruleset, edge_packets(ruleset, "ingress", rng, 400, mutations=0.0)):
+            found = tables.answers(reader, "ingress", indices)
+            deciding |= {(indices.family, name) for name in GROUPS if getattr(found, name) == found.first}
+            if indices.family:
+                place = tables.find(
+                    reader, header[f"ipv{indices.family}"]["src"], indices.family, indices.src
+                )
+                longest = max(longest, len(list(tables.entries(reader, header, place.word))))
+    assert deciding >= {(family, name) for family in (4, 6) for name in GROUPS if name != "fallback"} | {
+        (0, "wide")
+    }
+    assert longest > 30
 
 
 def test_each_hook_reads_its_own_rules() -> None:
@@ -105,6 +150,20 @@ def test_the_first_match_is_found_in_any_block(size: int) -> None:
     found = answers(rule_set(*matches), "egress", frames)
     hit = {at // BLOCK for at in found if at is not None}
     assert hit == set(range(-(-size // BLOCK)))
+
+
+@pytest.mark.parametrize("size", [4095, 4096, 4097, 8193, 16_384])
+def test_the_first_wide_rule_is_found_in_any_block(size: int) -> None:
+    """Rules without addresses, which the bit vectors find."""
+    rng = Random(size)
+    ports = rng.sample(range(65536), size)
+    for border in range(BLOCK, size - 1, BLOCK):
+        ports[border] = ports[border - 1]
+    wanted = {0, 63, 64, size - 1, *(rng.randrange(size) for _ in range(30))}
+    wanted |= {at + near for at in range(BLOCK, size, BLOCK) for near in (-2, -1, 0, 1)} & set(range(size))
+    frames = [from4(at, ports[at]) for at in sorted(wanted)] + [from6(at, ports[at]) for at in sorted(wanted)]
+    found = answers(rule_set(*(Match(dport=((port, port),)) for port in ports)), "egress", frames)
+    assert {at // BLOCK for at in found if at is not None} == set(range(-(-size // BLOCK)))
 
 
 # ---- rule sets of one kind ------------------------------------------------------------------------------
@@ -201,6 +260,45 @@ def test_a_lone_rule_matches_what_it_says(case: str) -> None:
     for expected, frames in ((0, hits), (None, misses)):
         for frame in frames:
             assert answers(rule_set(match), "ingress", [frame]) == {expected}
+
+
+# ---- how a search ends ----------------------------------------------------------------------------------
+@pytest.mark.parametrize("first", [1, 70])
+def test_rules_behind_one_for_everything_never_decide(first: int) -> None:
+    """Whatever comes before it, in a list or among the bit vectors."""
+    before = [source(v4=((at, at),)) if at % 2 else Match(dport=((at, at),)) for at in range(first)]
+    behind = [
+        source(v4=ALL4),
+        source(v6=ALL6),
+        Match(arp=True, ipv4=False, ipv6=False),
+        Match(dport=((80, 80),)),
+    ]
+    frames = [from4(1, 9), from4(0, 80), from6(7, 80), from6(7, 0), from4(9, 68), bytes(eth() / arp())]
+    found = answers(rule_set(*before, Match(), *behind), "ingress", frames)
+    assert found <= {*range(first), first, first + 3}
+    assert found >= {first, first + 3}
+
+
+def test_the_earliest_of_all_groups_decides_whichever_it_is() -> None:
+    """Two rules of different groups for one packet, either one first."""
+    here, there = ((BASE4, BASE4),), ((BASE4 + 9, BASE4 + 9),)
+    kinds = (
+        Match(src=Addresses(v4=here), dst=Addresses(v4=there)),
+        Match(src=Addresses(v4=here)),
+        Match(dst=Addresses(v4=there)),
+        Match(dport=((80, 80),)),
+        Match(),
+    )
+    frame = bytes(eth() / ipv4(BASE4, BASE4 + 9) / tcp(dport=80))
+    for order in permutations(kinds, 2):
+        assert answers(rule_set(*order), "ingress", [frame]) == {0}
+
+
+def test_a_long_list_and_its_tail_among_the_bit_vectors_are_one_chain() -> None:
+    rules = [source(v4=((BASE4, BASE4),)) for _ in range(200)]
+    rules = [replace(match, dport=((at // 2, at // 2),)) for at, match in enumerate(rules)]
+    found = answers(rule_set(*rules), "ingress", [from4(BASE4, port) for port in range(110)])
+    assert found == {None, *range(0, 200, 2)}
 
 
 def test_no_rules_match_nothing() -> None:

@@ -66,6 +66,13 @@ def test_check_refuses_what_does_not_compile(parser: Files, install: Install, ca
     assert capsys.readouterr() == ("", "good: error: 40,000 rules: 32,768 are allowed\n")
 
 
+def test_check_tells_the_tables_only_if_asked(parser: Files, capsys: Output) -> None:
+    assert main(["check", "--verbose", "good"]) == 0
+    told = capsys.readouterr().err
+    assert main(["check", "good"]) == 0
+    assert (told, capsys.readouterr().err) == ("good: 2 rules in 1 list\n", "")
+
+
 # ---- load, confirm, rollback, unload
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies import rulesets
 
-from xdpguard.generation.manifest import Manifest, NamedRule, decode, describe, encode
+from xdpguard.generation.manifest import Manifest, NamedRule, decode, describe, encode, targets
 from xdpguard.rules.model import RuleSet
 
 names = st.text(min_size=1, max_size=64)
@@ -28,6 +28,7 @@ manifests = st.builds(
 @given(manifests)
 def test_what_is_encoded_is_decoded_again(manifest: Manifest) -> None:
     assert decode(encode(manifest)) == manifest
+    assert targets(encode(manifest)) == manifest.targets
 
 
 @given(rulesets)

@@ -10,7 +10,7 @@ import pytest
 from xdpguard.abi import abi
 from xdpguard.classify.compile import build
 from xdpguard.generation import manifest, slots
-from xdpguard.kernel.maps import COUNT_BYTES, SLOTS, MapSet, Size, Word
+from xdpguard.kernel.maps import SLOTS, MapSet, Size, Word
 from xdpguard.rules.model import Action, Hook, Match, Rule, RuleSet
 
 ABI = abi()

@@ -90,7 +90,20 @@ def test_redirect_to_ids_names_the_interface() -> None:
     assert (rule.redirect.interface, rule.redirect.dst_mac) == ("ids0", bytes.fromhex("020000000002"))
 
 
+def test_rules_file_drops_what_its_table_names() -> None:
+    found = load_file(FOLDER / "rules-file.yaml").ingress.rules
+    assert [(rule.name, rule.line, Path(rule.file).name) for rule in found] == [
+        ("scanner", 2, "rules-file.tsv"),
+        ("no-mail-from-there", 3, "rules-file.tsv"),
+        ("no-dns-from-there", 4, "rules-file.tsv"),
+    ]
+    assert {rule.action for rule in found} == {Action.DROP}
+    assert found[1].match.dport == ((25, 25), (465, 465), (587, 587))
+    assert found[2].match.ipv6
+    assert not found[2].match.ipv4
+
+
 def test_every_example_has_a_test_of_its_meaning() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     assert [path.stem for path in FILES if path.stem not in source] == []
-    assert len(FILES) == 7
+    assert len(FILES) == 8

@@ -222,7 +222,7 @@ def test_too_many_rules_are_refused_with_the_limit(monkeypatch: pytest.MonkeyPat
 
 
 def test_the_limit_of_rules_is_the_promised_one() -> None:
-    assert rule_module.MAX_RULES == 32768
+    assert rule_module.MAX_RULES == 131008
 
 
 def test_a_value_in_a_message_cannot_spoil_the_terminal() -> None:

@@ -6,10 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from test_rules_support import file_of, match, problems, ruleset
 
 from xdpguard.errors import RulesError
 from xdpguard.rules import source
+from xdpguard.rules.addresses import parse_block
+from xdpguard.rules.intervals import union
 from xdpguard.rules.model import Addresses
 from xdpguard.rules.parse import load_file
 
@@ -281,3 +285,33 @@ def test_the_content_hash_covers_the_file_and_its_set_files(tmp_path: Path) -> N
     assert ruleset(RULES + "#", tmp_path).content_hash != first
     written(tmp_path / "bad.txt", "192.0.2.1 \n")
     assert ruleset(RULES, tmp_path).content_hash != first
+
+
+# ---- long set files
+LINES = st.sampled_from([
+    "192.0.2.1", "192.0.2.2", "192.0.2.3", "0.0.0.0", "255.255.255.255", "198.51.100.0/24", "198.51.100.9",
+    "2001:db8::1", "# nothing", "", " 192.0.2.9 ", "203.0.113.1-203.0.113.4", "203.0.113.5",
+])  # fmt: skip
+
+
+@given(st.lists(st.tuples(LINES, st.integers(1, 600)), max_size=6))
+def test_a_long_set_file_means_what_its_lines_mean_one_by_one(
+    tmp_path_factory: pytest.TempPathFactory, runs: list[tuple[str, int]]
+) -> None:
+    lines = [line for line, times in runs for _ in range(times)]
+    folder = tmp_path_factory.getbasetemp()
+    written(folder / "bad.txt", "\n".join(lines))
+    some = {text: parse_block(text.strip()) for text in set(lines) if text.strip()[:1] not in ("", "#")}
+    found = ruleset(RULES, folder).ingress.rules[0].match.src
+    assert found == Addresses(
+        union((one.first, one.last) for one in some.values() if one.version == 4),
+        union((one.first, one.last) for one in some.values() if one.version == 6),
+    )
+
+
+def test_a_bad_line_of_a_long_set_file_is_reported_with_its_place(tmp_path: Path) -> None:
+    lines = ["192.0.2.1"] * 1000
+    lines[700] = "192.0.2.300"
+    written(tmp_path / "bad.txt", "\n".join(lines))
+    (found,) = problems(RULES, tmp_path)
+    assert (found.line, found.column) == (701, 1)

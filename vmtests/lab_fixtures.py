@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import large_run
 import pytest
 import trace_run
+from large_run import LargeRun
 from trace_run import TraceRun
 from vmlab import kernels, topology
 from vmlab import trial as trials
@@ -80,6 +82,7 @@ class Ran:
 
     trial: Trial | LabError | None = None
     traced: TraceRun | LabError | None = None
+    large: LargeRun | LabError | None = None
 
 
 @pytest.fixture(scope="session", params=kernels.listed(), ids=lambda kernel: kernel.name)
@@ -106,6 +109,11 @@ def ran(kernel: Kernel, request: pytest.FixtureRequest) -> Ran:
                 done.trial = trials.run(lab["host"])
             except LabError as error:
                 done.trial = error
+        if "large" in wanted:
+            try:
+                done.large = large_run.run(lab["host"])
+            except LabError as error:
+                done.large = error
         if "traced" in wanted:
             try:
                 done.traced = trace_run.run(lab["host"])
@@ -131,3 +139,12 @@ def traced(ran: Ran) -> TraceRun:
         raise ran.traced
     assert ran.traced is not None
     return ran.traced
+
+
+@pytest.fixture(scope="session")
+def large(ran: Ran) -> LargeRun:
+    """What 100,000 rules did."""
+    if isinstance(ran.large, LabError):
+        raise ran.large
+    assert ran.large is not None
+    return ran.large

@@ -12,6 +12,7 @@ from collections import Counter
 import pytest
 from scripted_judge import Verdict
 from trace_run import ACROSS, PLAIN, Traced, TraceRun
+from vmlab.owned import ASKED
 
 _RUNS = (PLAIN, ACROSS)
 _EARLY = ["no route IPv4", "no route IPv6"]
@@ -74,6 +75,19 @@ def test_segments_sent_again_are_told_with_the_process_that_sends(traced: TraceR
     assert {one["event"] for one in told} == {"retransmit"}
     assert [one for one in told if not who.items() <= one.items()] == []
     assert {one["attribution"] for one in told} == {"exact"}
+
+
+@pytest.mark.parametrize("hook", ["ingress", "egress"])
+def test_packets_are_those_of_the_process_whose_connection_the_trace_told(
+    traced: TraceRun, hook: str
+) -> None:
+    """All but those that pass before it can be known whose they are: the SYN, or its answer."""
+    assert traced.owned is not None
+    found = traced.owned.packets(hook)
+    assert found.keys() <= {traced.owned.pid, "(kernel)", "(unknown)"}
+    assert found[traced.owned.pid] >= ASKED
+    assert found.get("(unknown)", 0) <= 1
+    assert sum(found.values()) == traced.owned.seen(hook)
 
 
 def test_every_event_is_in_the_ledger(told: Traced) -> None:

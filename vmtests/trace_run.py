@@ -17,10 +17,11 @@ from typing import Any
 
 import scripted_connections
 from scripted_judge import Verdict, judge, parsed
-from vmlab import bytecode
+from vmlab import bytecode, owned
 from vmlab.boot import PROJECT
 from vmlab.errors import LabError
 from vmlab.machine import Machine
+from vmlab.owned import Owned
 
 PLAIN, ACROSS, SENDS, SILENT = "plain", "across", "sends", "silent"
 """Network namespaces."""
@@ -79,6 +80,8 @@ class TraceRun:
     """`trace -r`, while segments are sent again."""
     steered: dict[bool, int] = field(default_factory=dict)
     """Under kprobes or not -> times that CPU 0 gave packets to CPU 1 while the script ran on CPU 0."""
+    owned: Owned | None = None
+    """While kprobes tell whose sockets they are."""
     sender: dict[str, Any] = field(default_factory=dict)
     """Whose segments were sent again, and how many, as it says itself."""
 
@@ -103,6 +106,7 @@ def run(machine: Machine) -> TraceRun:
     bytecode.keep(machine.check(sys.executable, f"{_GUEST}/trace_sources.py", timeout=_SECONDS))
     with _traced(machine, done.kprobes, "--netns", "all"):
         done.steered[True] = _scripts(machine, done.kprobes)
+        done.owned = owned.run(machine, "tcp")
     with _traced(machine, done.again, "-r", "--netns", SENDS):
         done.sender = _sent_again(machine)
     # From here on a kernel without kprobes, as far as anyone can see.

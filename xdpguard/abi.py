@@ -1,6 +1,6 @@
 """Where the C sources are, and the numbers that they define.
 
-``bpf/include/abi.h`` (filter) and ``events.h`` (tracing) are the one definition of everything shared with the
+``bpf/include/abi.h``, ``tables.h`` (filter) and ``events.h`` (tracing) are the one definition of everything shared with the
 kernel. This module reads their numbers and struct layouts from the text, so that Python has no second copy;
 ``tests/test_abi.py`` holds the result against a C compiler. Must never compile or load anything.
 """
@@ -125,9 +125,9 @@ def _structs(text: str, numbers: dict[str, int]) -> dict[str, Struct]:
 
 @cache
 def abi() -> Abi:
-    """Parse ``abi.h``, ``events.h`` and ``memory.h`` once."""
+    """Parse ``abi.h``, ``tables.h``, ``events.h`` and ``memory.h`` once."""
     include = folder() / "include"
-    headers = [(include / f"{name}.h").read_text() for name in ("abi", "events", "memory")]
+    headers = [(include / f"{name}.h").read_text() for name in ("abi", "tables", "events", "memory")]
     text = _without_comments("".join(headers))
     numbers = _numbers(text)
     return Abi(numbers, _structs(text, numbers))

@@ -64,6 +64,8 @@ static __always_inline u64 pair_word(struct blob b, struct xg_hook *hook, u64 sr
 		struct xg_pair *pair = (struct xg_pair *)line;
 		u64 second = SAME(pair[1].key, key), third = SAME(pair[2].key, key), fourth = SAME(pair[3].key, key);
 		u64 place = second | third << 1 | fourth * 3;
+		asm("" : "+r"(place)); // verifiers before Linux 6.11 know nothing of an OR of two unknowns, but of an AND
+		place &= 3;
 		u64 free = !pair[3].key;
 		pair = (struct xg_pair *)(line + place * sizeof(*pair));
 		if (pair->key == key)

@@ -17,7 +17,7 @@ struct xg_flows4 { // three flows of IPv4, the latest first; one line
 	u32 rule[3];
 	u32 family; // 4
 };
-struct xg_flow6 { // one flow of IPv6; one line
+struct xg_flow6 { // one flow of IPv6; one line. It lies in its line or, displaced by a later one, in that one's neighbour
 	u64 src_high, src_low, dst_high, dst_low;
 	u64 rest;
 	u32 rule;
@@ -28,7 +28,7 @@ struct xg_flow6 { // one flow of IPv6; one line
 struct flow_key {
 	u64 ends; // of IPv4
 	u64 rest; // ports, L4 index and VLAN
-	void *line;
+	void *line, *neighbour;
 };
 
 static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, struct pkt *p)
@@ -42,7 +42,15 @@ static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, st
 	mixed ^= k.rest << 13 | k.rest >> 51;
 	u64 line = (mixed * XG_FLOW_HASH >> 32) & (XG_FLOW_LINES - 1);
 	k.line = cpu->flows + (hook * XG_FLOW_LINES + line) * XG_LINE;
+	k.neighbour = cpu->flows + (hook * XG_FLOW_LINES + (line ^ 1)) * XG_LINE;
 	return k;
+}
+
+// 0: it is this flow
+static __always_inline u64 differs(struct xg_flow6 *flow, struct flow_key *k, struct pkt *p)
+{
+	return (flow->src_high ^ p->src_high) | (flow->src_low ^ p->src_low) | (flow->dst_high ^ p->dst_high) |
+	       (flow->dst_low ^ p->dst_low) | (flow->rest ^ k->rest) | (flow->family ^ 6);
 }
 
 static __always_inline u32 remembered(struct flow_key *k, struct pkt *p)
@@ -59,10 +67,10 @@ static __always_inline u32 remembered(struct flow_key *k, struct pkt *p)
 			return line->rule[2];
 		return XG_NOT_REMEMBERED;
 	}
-	struct xg_flow6 *flow = k->line;
-	u64 differ = (flow->src_high ^ p->src_high) | (flow->src_low ^ p->src_low) | (flow->dst_high ^ p->dst_high) |
-		     (flow->dst_low ^ p->dst_low) | (flow->rest ^ k->rest) | (flow->family ^ 6);
-	return differ ? XG_NOT_REMEMBERED : flow->rule;
+	struct xg_flow6 *flow = k->line, *displaced = k->neighbour;
+	if (!differs(flow, k, p))
+		return flow->rule;
+	return differs(displaced, k, p) ? XG_NOT_REMEMBERED : displaced->rule;
 }
 
 static __always_inline void remember(struct flow_key *k, struct pkt *p, u32 rule)
@@ -84,7 +92,9 @@ static __always_inline void remember(struct flow_key *k, struct pkt *p, u32 rule
 		line->rule[0] = rule;
 		return;
 	}
-	struct xg_flow6 *flow = k->line;
+	struct xg_flow6 *flow = k->line, *displaced = k->neighbour;
+	if (flow->family == 6)
+		*displaced = *flow;
 	flow->family = 6;
 	flow->src_high = p->src_high;
 	flow->src_low = p->src_low;

@@ -21,6 +21,7 @@ from xdpguard.kernel import compile
 
 compile.CACHE = Path(sys.argv[1])
 sources = [compile.INGRESS, compile.INGRESS_FRAGS, compile.EGRESS, compile.PASS]
+sources += [compile.INGRESS_OWNERS, compile.INGRESS_FRAGS_OWNERS, compile.EGRESS_OWNERS]
 if wanted := sys.stdin.read():
     words = [(one["file"], one["function"], tuple(one["defines"])) for one in json.loads(wanted)]
     sources = [compile.Source(*one) for one in words]

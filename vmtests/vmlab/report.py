@@ -23,8 +23,8 @@ What xdpguard does on each kernel of the VM lab (`vmtests/kernels.toml`), found 
 _COMPILER = "Compiled by "
 _NUMBERS = """
 ## Instructions that the verifier processed
-The kernel's limit is 1,000,000 for a program. The counts do not depend on the rules, which are data, but on
-the compiler and on the kernel's verifier.
+The kernel's limit is 1,000,000 for a program, the smoke test's 100,000. The counts do not depend on the
+rules, which are data, but on the compiler and on the kernel's verifier. Owners: with `load --account-owners`.
 
 """
 _WORKS = """

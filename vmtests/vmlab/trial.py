@@ -12,8 +12,10 @@ import sys
 from dataclasses import dataclass, field
 from typing import Any
 
+from vmlab import owned
 from vmlab.boot import PROJECT
 from vmlab.machine import Machine, Result
+from vmlab.owned import Owned
 
 VETH, PEER, CARD = "xg0", "xg1", "net0"
 MODES = ("native", "generic")
@@ -45,8 +47,12 @@ PROGRAMS = {
     "xdp-multi": "XDP, multi-buffer",
     "xdp-single": "XDP, single-buffer",
     "tc": "TC",
+    "xdp-multi-owners": "XDP, multi-buffer, owners",
+    "xdp-single-owners": "XDP, single-buffer, owners",
+    "tc-owners": "TC, owners",
     "pass": "pass-only on redirect targets",
 }
+"""What the verifier is asked about. Owners: with `load --account-owners`."""
 
 _GUEST = f"{PROJECT}/vmtests/vmlab/guest"
 # The first load compiles, under emulation, perhaps beside other work. A good run waits for none of it.
@@ -79,6 +85,8 @@ class Trial:
     """Feature -> "" if it works, else how it does not."""
     instructions: dict[str, str] = field(default_factory=dict)
     """Program -> the verifier's count as text, or why there is none."""
+    owned: Owned | None = None
+    """Without a trace."""
 
     def stats(self, step: str) -> dict[str, Any]:
         """The one interface of a ``stats --format json``."""
@@ -102,6 +110,8 @@ def run(machine: Machine) -> Trial:
     _loaded(machine, trial, "native", CARD)
     _generic(machine, trial)
     _installed_command(machine, trial)
+    trial.owned = owned.run(machine, "udp")
+    trial.steps["load owners"] = trial.owned.load
     _judge(
         trial,
         machine.finish(probes, send=0, timeout=_SECONDS),
@@ -183,7 +193,8 @@ def _judge(trial: Trial, probes: Result, found: Result) -> None:
     trial.reasons = {
         name: reasons.get(name, f"not tried: {found.err[-300:]}{probes.err[-300:]}") for name in FEATURES
     }
-    numbers = {"xdp-multi": "", **tried.get("programs", {}), **_verbose(trial.steps["load redirect"])}
+    numbers = {**tried.get("programs", {}), **_verbose(trial, "load redirect", "")}
+    numbers |= _verbose(trial, "load owners", "-owners")
     trial.instructions = {name: str(numbers.get(name) or _absent(trial, name)) for name in PROGRAMS}
 
 
@@ -200,13 +211,13 @@ def _not_observed(trial: Trial) -> str:
     return f"not observed: {', '.join(unknown)}" if unknown else ""
 
 
-def _verbose(load: Result) -> dict[str, str]:
+def _verbose(trial: Trial, step: str, suffix: str) -> dict[str, str]:
     """The counts that ``load --verbose`` told."""
-    told = _VERIFIER.search(load.err)
-    return {f"xdp-{told[2]}": told[1], "tc": told[3]} if told else {}
+    told = _VERIFIER.search(trial.steps[step].err)
+    return {f"xdp-{told[2]}{suffix}": told[1], f"tc{suffix}": told[3]} if told else {}
 
 
 def _absent(trial: Trial, program: str) -> str:
-    if program == "xdp-multi" and trial.reasons["multi-buffer"]:
+    if program.startswith("xdp-multi") and trial.reasons["multi-buffer"]:
         return "not on this kernel"
     return "no number: it was not loaded"

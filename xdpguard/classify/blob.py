@@ -19,7 +19,6 @@ from xdpguard.errors import Problem, RulesError
 
 _ABI = abi()
 MAX_BYTES = 64 << 20
-_MAX_CLASSES = 1 << 16
 
 
 class Blob:
@@ -65,8 +64,6 @@ class Blob:
 
     def put_paged(self, dimension: Dimension, pages: int, stride: int, at: int) -> None:
         """Write a small dimension as ``struct xg_paged`` at offset ``at`` of the header."""
-        if len(dimension.members) > _MAX_CLASSES:
-            raise self.refused(f"more than {_MAX_CLASSES} distinct port ranges in one direction")
         ends = np.r_[dimension.starts[1:], np.uint64(pages * 256)]
         values = np.repeat(dimension.numbers.astype(np.uint16), (ends - dimension.starts).astype(np.int64))
         entries, page_numbers = np.unique(values.reshape(pages, 256), axis=0, return_inverse=True)

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from xdpguard.abi import abi
 from xdpguard.classify.blob import Blob, concatenate_bytes
 from xdpguard.classify.columns import columns
-from xdpguard.classify.engine import NoRoom
+from xdpguard.classify.engine import Engine, NoRoom
 from xdpguard.classify.engine import build as build_engine
 from xdpguard.classify.layout import put_engine
+from xdpguard.classify.summary import describe
 from xdpguard.rules.model import Action, Hook, Redirect, Rule, RuleSet
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
 MAX_RULES = _NUMBERS["XG_MAX_RULES"]
 MAX_TARGETS = _NUMBERS["XG_MAX_TARGETS"]
-MAX_WIDE = _NUMBERS["XG_MAX_WIDE"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """``blob``: the bytes of one generation. ``counters``: how many counters per CPU it needs."""
+    """``blob``: the bytes of one generation. ``counters``: how many counters per CPU it needs. ``summary``:
+    what the rules of each hook became, in words.
+    """
 
     blob: NDArray[np.uint8]
     counters: int
+    summary: tuple[str, ...] = ()
 
 
 def build(
@@ -56,13 +59,16 @@ def build(
     """
     blob = Blob(ruleset.file)
     manifest_at = blob.put(concatenate_bytes([manifest]))
+    summary: list[str] = []
     for number, hook in enumerate((ruleset.ingress, ruleset.egress)):
+        direction = ("ingress", "egress")[number]
         if len(hook.rules) > MAX_RULES:
-            direction = ("ingress", "egress")[number]
             raise blob.refused(
                 f"{len(hook.rules)} {direction} rules; at most {MAX_RULES} a direction are allowed"
             )
-        _put_hook(blob, ruleset, hook, number, targets)
+        engine = _put_hook(blob, ruleset, hook, number, targets)
+        if engine is not None:
+            summary.append(f"{direction}: {len(hook.rules)} rules: {describe(engine)}")
     for name, value in {
         "magic": _NUMBERS["XG_MAGIC"],
         "abi_version": _NUMBERS["XG_ABI_VERSION"],
@@ -75,12 +81,14 @@ def build(
     size = _ABI.structs["xg_blob"].fields["bytes"]
     data[size.offset : size.offset + 4] = np.array([len(data)], dtype=np.uint32).view(np.uint8)
     most = max(len(ruleset.ingress.rules), len(ruleset.egress.rules))
-    return Tables(data, 2 * (_NUMBERS["XG_COUNT_RULES"] + most))
+    summary.append(f"tables: {len(data)} bytes, {len(manifest)} of them names")
+    return Tables(data, 2 * (_NUMBERS["XG_COUNT_RULES"] + most), tuple(summary))
 
 
 def _put_hook(
     blob: Blob, ruleset: RuleSet, hook: Hook, number: int, targets: Mapping[str, Target] | None
-) -> None:
+) -> Engine | None:
+    """None: the hook has no rules."""
     base = _ABI.offset("xg_blob.hook") + number * _ABI.structs["xg_hook"].size
     actions, target_bytes = _actions(blob, hook, targets)
     blob.fields(
@@ -94,20 +102,21 @@ def _put_hook(
         targets=blob.put(concatenate_bytes(target_bytes)),
     )
     if not hook.rules:
-        return
+        return None
     try:
         engine = build_engine(columns([rule.match for rule in hook.rules]))
     except NoRoom as error:
-        raise blob.refused(_no_room(hook, error.rules)) from error
+        raise blob.refused(_no_room(hook, error)) from error
     put_engine(blob, engine, base)
+    return engine
 
 
-def _no_room(hook: Hook, rules: NDArray[np.int64]) -> str:
-    some = [f"{hook.rules[rule].name} (line {hook.rules[rule].line})" for rule in rules[:3].tolist()]
-    return (
-        f"{len(rules)} rules are too broad, or too many at one address: {', '.join(some)} ...; "
-        f"at most {MAX_WIDE} such rules are allowed (name addresses, or gather ports in lists)"
+def _no_room(hook: Hook, error: NoRoom) -> str:
+    first = (hook.rules[rule] for rule in error.rules[:3].tolist())
+    some = ", ".join(
+        f"{rule.name} (line {rule.line}{f' of {rule.file}' if rule.file else ''})" for rule in first
     )
+    return f"{len(error.rules)} rules {error.what}, {some} ...; {error.allowed}"
 
 
 def _actions(

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from xdpguard.abi import abi
 from xdpguard.classify import lanes, pairs, split, trees, wide
 from xdpguard.classify.columns import ANY, Columns, Numbers
-from xdpguard.classify.groups import NO_RULE, Conditions, Ranges, Words, everywhere, place
+from xdpguard.classify.groups import MAX_LIST, NO_RULE, Conditions, Ranges, Words, everywhere, place
 from xdpguard.classify.lanes import BROAD_MOST, Lanes
-from xdpguard.classify.partition import Classes, covers, divide, expand, runs
+from xdpguard.classify.partition import Classes, covers, divide, expand, ranges
 from xdpguard.classify.split import Group, Side
 
 FAMILIES = (4, 6)
@@ -28,10 +28,10 @@ _OTHERS = ("sport", "dport", "vlan")
 
 
 class NoRoom(Exception):
-    """``rules``: those that the tables have no room for, ascending."""
+    """``rules``: those that there is no room for, ascending; ``what`` they are; how much is ``allowed``."""
 
-    def __init__(self, rules: Numbers) -> None:
-        self.rules = rules
+    def __init__(self, rules: Numbers, what: str, allowed: str) -> None:
+        self.rules, self.what, self.allowed = rules, what, allowed
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +88,27 @@ def build(columns: Columns) -> Engine:
         if not len(attempt.left_over):
             return attempt.finish(views, arp, arp_fallback)
         is_wide[attempt.left_over] = True
-    raise NoRoom(np.nonzero(is_wide)[0])
+    raise NoRoom(
+        np.nonzero(is_wide)[0],
+        "are too broad, or too many at one address, to be found fast",
+        f"at most {wide.MOST} such rules are allowed (name addresses, or gather ports in lists)",
+    )
 
 
 def _split(views: list[_View]) -> list[Numbers]:
     for limits in split.LADDER:
         groups = [split.assign(view.src, view.dst, view.live, limits) for view in views]
         total = sum(
-            split.places(view.src, view.dst, group) for view, group in zip(views, groups, strict=True)
+            split.places(view.src, view.dst, group, np.diff(view.lanes.offsets))
+            for view, group in zip(views, groups, strict=True)
         )
         if total <= split.MOST_PLACES:
             return groups
-    raise NoRoom(np.nonzero(views[0].live | views[1].live)[0])
+    raise NoRoom(
+        np.nonzero(views[0].live | views[1].live)[0],
+        "have addresses that overlap too much",
+        f"at most {split.MOST_PLACES} combinations of source, destination and ports are allowed",
+    )
 
 
 def _members(columns: Columns) -> NDArray[np.bool_]:
@@ -191,10 +200,11 @@ class _Attempt:
     def _lists(self, side: Side, rules: Numbers, of_rules: Lanes, other: Ranges) -> Words:
         """-> the word of each elementary interval."""
         classes, offsets, covered = _covered(side, rules)
-        index, step = expand(np.diff(offsets))
+        fits = ~_crowding(np.diff(offsets), np.diff(of_rules.offsets)[rules] * np.diff(other.offsets)[rules])
+        index, step = expand(np.diff(offsets) * fits)
         placed = place(covered[offsets[index] + step], rules[index], of_rules, other)
         keys, found, left_over = self.conditions.words(placed)
-        self.left_over = np.union1d(self.left_over, left_over)
+        self.left_over = np.union1d(self.left_over, np.r_[left_over, rules[~fits]])
         words = np.full(classes.count, NO_RULE, dtype=np.uint64)
         words[keys] = found
         return words[classes.of]
@@ -213,6 +223,15 @@ class _Attempt:
             arp_fallback,
             self._groups,
         )
+
+
+def _crowding(classes: Numbers, each: Numbers) -> NDArray[np.bool_]:
+    """Rules, of so many classes with so many entries in each, that fit no list or make all lists too long."""
+    cost = classes * each
+    cheapest = np.argsort(cost, kind="stable")
+    over = np.zeros(len(cost), dtype=bool)
+    over[cheapest] = np.cumsum(cost[cheapest]) > split.MOST_PLACES
+    return over | (each > MAX_LIST)
 
 
 def _sets_of(side: Side, rules: Numbers) -> Numbers:
@@ -239,8 +258,12 @@ def _broad(side: Side, rules: Numbers) -> tuple[Ranges, Classes]:
     sets = _sets_of(side, rules)
     classes = divide(side.ranked, sets)
     if classes.count > BROAD_MOST:
-        raise NoRoom(np.sort(rules))
-    offsets, low, high = runs(*covers(side.ranked, sets, classes))
+        raise NoRoom(
+            np.sort(rules),
+            f"have broad addresses that divide those of one side into {classes.count} parts",
+            f"at most {BROAD_MOST} are allowed (use fewer ranges, or ones that nest)",
+        )
+    offsets, low, high = ranges(side.ranked, sets, classes)
     # The last one stands for a rule without a condition.
     offsets, low, high = np.r_[offsets, offsets[-1] + 1], np.r_[low, 0], np.r_[high, BROAD_MOST]
     ids = side.ids[rules]

@@ -91,9 +91,13 @@ def lanes(columns: Columns, family: int) -> Lanes:
 
 def _distinct(ids: dict[str, Numbers]) -> tuple[dict[str, Numbers], Numbers]:
     """The distinct combinations of sets, and which of them each rule has."""
-    key = np.zeros(len(ids["l4"]), dtype=np.int64)
+    key, values = np.zeros(len(ids["l4"]), dtype=np.int64), 1
     for column in ids.values():
-        key = key * (int(column.max(initial=0)) + 2) + column + 1
+        width = int(column.max(initial=0)) + 2
+        if values * width >= 1 << 63:
+            distinct, key = np.unique(key, return_inverse=True)
+            values = len(distinct)
+        key, values = key.ravel() * width + column + 1, values * width
     _, where, number = np.unique(key, return_index=True, return_inverse=True)
     return {name: column[where] for name, column in ids.items()}, number.ravel()
 

@@ -36,14 +36,14 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """``of[k]``:
-
-    class of elementary interval k, numbered by first appearance so that nested sets are ranges of classes; 0
-    is the class that no set contains, present or not. ``count`` classes.
+    """``of[k]``: class of elementary interval k, numbered by first appearance so that nested sets are ranges
+    of classes; 0 is the class that no set contains, present or not. ``count``: that of the classes.
+    ``first[c - 1]``: the first elementary interval of class c.
     """
 
     of: Numbers
     count: int
+    first: Numbers
 
 
 def rank(sets: Sets, zero: Bounds) -> Ranked:
@@ -86,10 +86,11 @@ def divide(ranked: Ranked, chosen: Numbers) -> Classes:
         raise AssertionError("two different classes have the same 64-bit sum")
     where = np.where(values == 0, -1, where)
     order = np.argsort(where, kind="stable")
+    uncovered = bool(len(values)) and where[order[0]] == -1
     renumbered = np.empty(len(values), dtype=np.int64)
-    renumbered[order] = np.arange(len(values)) + (0 if len(values) and where[order[0]] == -1 else 1)
-    of = renumbered[number]
-    return Classes(of, int(of.max()) + 1)
+    renumbered[order] = np.arange(len(values)) + (not uncovered)
+    first = where[order][int(uncovered) :]
+    return Classes(renumbered[number], len(first) + 1, first)
 
 
 def _sums(
@@ -103,33 +104,40 @@ def _sums(
     return np.cumsum(changes[:-1], dtype=np.uint64)
 
 
-def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers]:
-    """Which classes each chosen set consists of:
+def spans(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers, Numbers]:
+    """Per interval of the chosen sets the classes that begin in it: place in ``chosen``, lowest, how many.
 
-    (offsets, classes ascending), set i at offsets[i]:offsets[i + 1].
+    A set that took part in ``divide`` contains a class wholly or not at all, so where the class begins tells.
+    The work grows with the classes, not with the elementary intervals: a set of a million entries makes two
+    million of these in every broad set over it.
     """
     which, interval = intervals_of(ranked, chosen)
-    low, high = ranked.low[interval], ranked.high[interval]
-    index, step = expand(high - low)
-    keys = np.unique(which[index] * classes.count + classes.of[low[index] + step])
-    owner = keys // classes.count
-    offsets = np.searchsorted(owner, np.arange(len(chosen) + 1))
-    return offsets, keys % classes.count
+    low = np.searchsorted(classes.first, ranked.low[interval]) + 1
+    return which, low, np.searchsorted(classes.first, ranked.high[interval]) + 1 - low
 
 
-def sizes(ranked: Ranked, classes: Classes) -> Numbers:
-    """About how many classes each set consists of:
+def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers]:
+    """The classes of each chosen set: (offsets, classes ascending), set i at offsets[i] to offsets[i + 1]."""
+    which, low, count = spans(ranked, chosen, classes)
+    index, step = expand(count)
+    return np.searchsorted(which[index], np.arange(len(chosen) + 1)), low[index] + step
 
-    exact where sets are nested or disjoint, else perhaps more or fewer. One pass, however large the sets are.
-    """
-    _, where = np.unique(classes.of, return_index=True)
-    firsts = np.zeros(len(classes.of) + 1, dtype=np.int64)
-    firsts[where + 1] = 1
-    firsts = np.cumsum(firsts)
-    per_interval = firsts[ranked.high] - firsts[ranked.low]
-    totals = np.r_[0, np.cumsum(per_interval)]
-    counts: Numbers = np.maximum(totals[ranked.offsets[1:]] - totals[ranked.offsets[:-1]], 1)
-    return counts
+
+def ranges(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers, Numbers]:
+    """The same as maximal runs of consecutive classes: (offsets, lowest, highest)."""
+    which, low, count = spans(ranked, chosen, classes)
+    which, low, count = which[count > 0], low[count > 0], count[count > 0]
+    begins = np.r_[True, (low[1:] != (low + count)[:-1]) | (which[1:] != which[:-1])][: len(which)]
+    starts = np.nonzero(begins)[0]
+    ends = np.r_[starts[1:], len(which)][: len(starts)] - 1
+    offsets = np.searchsorted(which[starts], np.arange(len(chosen) + 1))
+    return offsets, low[starts], (low + count)[ends] - 1
+
+
+def sizes(ranked: Ranked, chosen: Numbers, classes: Classes) -> Numbers:
+    """How many classes each chosen set consists of."""
+    which, _, count = spans(ranked, chosen, classes)
+    return np.bincount(which, count, len(chosen)).astype(np.int64)
 
 
 def runs(offsets: Numbers, values: Numbers) -> tuple[Numbers, Numbers, Numbers]:

@@ -44,7 +44,8 @@ MOST_PLACES = 6_000_000
 class Side:
     """One side's addresses in one family.
 
-    ``sizes[s]``: about how many classes set s covers; ``all``: all of them.
+    ``sizes[s]``: how many classes set s covers, 0 if no rule that matters has it; ``all``: all of them.
+    Where only some of the sets are, there are no more classes than these.
     """
 
     ids: Numbers
@@ -66,7 +67,9 @@ def side(columns: Columns, name: str, live: NDArray[np.bool_]) -> Side:
     ranked = rank(column.sets, bounds([0], 128 if name.endswith("6") else 32))
     used = np.unique(column.ids[live & (column.ids != ANY)])
     classes = divide(ranked, used)
-    return Side(column.ids, ranked, sizes(ranked, classes), classes.count)
+    per_set = np.zeros(len(ranked), dtype=np.int64)
+    per_set[used] = sizes(ranked, used, classes)
+    return Side(column.ids, ranked, per_set, classes.count)
 
 
 def assign(src: Side, dst: Side, live: NDArray[np.bool_], limits: Limits) -> NDArray[np.int64]:
@@ -83,8 +86,8 @@ def assign(src: Side, dst: Side, live: NDArray[np.bool_], limits: Limits) -> NDA
     return group
 
 
-def places(src: Side, dst: Side, group: NDArray[np.int64]) -> int:
-    """About how many entries all groups together would have."""
+def places(src: Side, dst: Side, group: NDArray[np.int64], words: Numbers) -> int:
+    """How many entries all groups together have at most, of rules with so many pairs of condition words."""
     of_src, of_dst = src.of_rules(), dst.of_rules()
-    total = (of_src * of_dst)[group == Group.PAIR].sum()
-    return int(total + of_src[group == Group.SRC].sum() + of_dst[group == Group.DST].sum())
+    each = np.where(group == Group.SRC, of_src, np.where(group == Group.DST, of_dst, of_src * of_dst))
+    return int((each * words)[group > Group.WIDE].sum())

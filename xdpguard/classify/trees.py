@@ -131,7 +131,6 @@ def _entry_points(
     """
     starts = np.uint64(base) + (np.arange(most + 1, dtype=np.uint64) << np.uint64(shift))
     first = np.searchsorted(keys, starts)
-    first[0] = 0
     last = np.r_[np.searchsorted(keys, starts[1:] - np.uint64(1)), len(keys) - 1]
     node, end, levels = first // _PER_LEAF, last // _PER_LEAF, np.zeros(most + 1, dtype=np.int64)
     for _ in range(depth):

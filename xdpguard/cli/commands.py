@@ -32,36 +32,39 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    codes = [_check_one(file) for file in arguments.rules]
+    codes = [_check_one(file, arguments.verbose) for file in arguments.rules]
     return RulesError.exit_code if RulesError.exit_code in codes else max(codes)
 
 
-def _check_one(file: str) -> int:
+def _check_one(file: str, verbose: bool) -> int:
     try:
         ruleset = _read(file)
         from xdpguard.classify.compile import build
 
-        build(ruleset)  # so that what check accepts also compiles
+        tables = build(ruleset)  # so that what check accepts also compiles
     except XdpguardError as error:
         report(error)
         return error.exit_code
     counts = f"{len(ruleset.ingress.rules)} ingress and {len(ruleset.egress.rules)} egress rules"
     emit(f"{printable(file)}: ok, {counts}\n")
+    if verbose:
+        for line in tables.summary:
+            say(f"{printable(file)}: {line}")
     return 0
 
 
-def _read(file: str) -> RuleSet:
+def _read(file: str, *, thorough: bool = True) -> RuleSet:
     """The rule set of ``file``, its notes said. Raises RulesError, or PrivilegeError if it is unreadable."""
     from xdpguard.rules.parse import load_file
 
-    ruleset = load_file(file)
+    ruleset = load_file(file, thorough=thorough)
     for note in ruleset.notes:
         say(note)
     return ruleset
 
 
 def load(arguments: argparse.Namespace) -> int:
-    ruleset = _read(arguments.rules)
+    ruleset = _read(arguments.rules, thorough=False)
     from xdpguard.guard.load import load as verb
 
     verb(

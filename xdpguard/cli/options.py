@@ -181,6 +181,7 @@ def _one_interface(command: argparse.ArgumentParser) -> None:
 def _check(commands: Commands) -> None:
     check = _command(commands, "check", "read rule files and report every error as FILE:LINE:COL")
     check.add_argument("rules", metavar="RULES", nargs="+", help="rule file")
+    check.add_argument("--verbose", action="store_true", help="also tell what tables the rules become")
 
 
 def _load(commands: Commands) -> None:
@@ -209,7 +210,11 @@ def _load(commands: Commands) -> None:
         "leaves it as it is (default: no)",
     )
     load.add_argument("--force", action="store_true", help="load even if the preflight refuses")
-    load.add_argument("--verbose", action="store_true", help="also tell what the verifier counted")
+    load.add_argument(
+        "--verbose",
+        action="store_true",
+        help="also tell what tables the rules become, and what the verifier counted",
+    )
 
 
 def _verb(commands: Commands, name: str, text: str) -> None:

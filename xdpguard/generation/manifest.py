@@ -1,6 +1,7 @@
 """The names behind a generation's numbers, kept in its blob so that they live and die with it.
 
-Pure: bytes in, dataclasses out. JSON, compressed; its readers are ``stats`` and ``status``.
+Pure: bytes in, dataclasses out. JSON, compressed: what is not of the rules by itself, and of the rules, which
+may be a hundred thousand, a list for each property. Its readers are ``stats`` and ``status``.
 """
 
 from __future__ import annotations
@@ -8,14 +9,18 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from xdpguard.rules.model import Hook, RuleSet
+from xdpguard.abi import abi
+from xdpguard.rules.model import Action, Hook, RuleSet
 
 _LEVEL = 1  # zlib: fast
+_LENGTH_BYTES = 4
+_WORDS = {action: action.name.lower() for action in Action}
 
 
-@dataclass(frozen=True, slots=True)
-class NamedRule:
+class NamedRule(NamedTuple):
     """``key`` identifies the rule's counters across generations (rules/model.py, Rule.key)."""
 
     name: str
@@ -36,9 +41,7 @@ class Manifest:
 
 def describe(ruleset: RuleSet, loaded_at: float, targets: dict[str, int]) -> Manifest:
     def named(hook: Hook) -> tuple[NamedRule, ...]:
-        return tuple(
-            NamedRule(rule.name, rule.action.name.lower(), rule.key, rule.line) for rule in hook.rules
-        )
+        return tuple(NamedRule(rule.name, _WORDS[rule.action], rule.key, rule.line) for rule in hook.rules)
 
     return Manifest(
         ruleset.file,
@@ -51,31 +54,51 @@ def describe(ruleset: RuleSet, loaded_at: float, targets: dict[str, int]) -> Man
 
 
 def encode(manifest: Manifest) -> bytes:
-    document = {
+    head = {
         "file": manifest.file,
         "hash": manifest.content_hash,
         "loaded_at": manifest.loaded_at,
         "defaults": manifest.defaults,
         "targets": manifest.targets,
-        "rules": [
-            [(rule.name, rule.action, rule.key, rule.line) for rule in hook] for hook in manifest.rules
-        ],
     }
-    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), _LEVEL)
+    rules = [list(zip(*hook, strict=True)) for hook in manifest.rules]
+    packed = _pack(head)
+    return len(packed).to_bytes(_LENGTH_BYTES, "little") + packed + _pack(rules)
 
 
+@lru_cache(maxsize=abi().numbers["XG_SLOTS"])
 def decode(data: bytes) -> Manifest:
-    """Raises ValueError if the bytes are damaged."""
+    """Raises ValueError if the bytes are damaged. A command asks for the same few again and again."""
     try:
-        document = json.loads(zlib.decompress(data))
-        ingress, egress = ([NamedRule(*rule) for rule in hook] for hook in document["rules"])
+        head, rest = _head(data)
+        ingress, egress = (
+            tuple(map(NamedRule._make, zip(*hook, strict=True))) for hook in json.loads(zlib.decompress(rest))
+        )
         return Manifest(
-            document["file"],
-            document["hash"],
-            document["loaded_at"],
-            (document["defaults"][0], document["defaults"][1]),
-            (tuple(ingress), tuple(egress)),
-            document["targets"],
+            head["file"],
+            head["hash"],
+            head["loaded_at"],
+            (head["defaults"][0], head["defaults"][1]),
+            (ingress, egress),
+            head["targets"],
         )
     except (zlib.error, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"a damaged manifest: {error}") from error
+
+
+def targets(data: bytes) -> dict[str, int]:
+    """Those of an encoded manifest, without reading its rules. Raises ValueError as ``decode``."""
+    try:
+        found: dict[str, int] = _head(data)[0]["targets"]
+    except (zlib.error, KeyError, TypeError) as error:
+        raise ValueError(f"a damaged manifest: {error}") from error
+    return found
+
+
+def _pack(document: object) -> bytes:
+    return zlib.compress(json.dumps(document, separators=(",", ":")).encode(), _LEVEL)
+
+
+def _head(data: bytes) -> tuple[dict[str, Any], bytes]:
+    end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return json.loads(zlib.decompress(data[_LENGTH_BYTES:end])), data[end:]

@@ -22,6 +22,7 @@ from xdpguard.rules.model import Action, Hook, RuleSet
 _ABI = abi()
 BUILTIN = 0
 """The slot of the built-in rule set: no rules, everything passes. Never reused."""
+_SERIAL_AT = _ABI.offset("xg_blob.serial")  # a __u64
 _LENGTH_BYTES = 8
 _READ_ATTEMPTS = 50
 
@@ -37,12 +38,23 @@ def serial(found: MapSet, slot: int) -> int:
 
 def describe(found: MapSet, slot: int) -> Manifest | None:
     """The names of the generation in a slot; None if it holds none."""
+    data = _manifest(found, slot)
+    return None if data is None else manifest.decode(data)
+
+
+def targets(found: MapSet, slot: int) -> dict[str, int]:
+    """The redirect targets of the generation in a slot: name -> ifindex."""
+    data = _manifest(found, slot)
+    return {} if data is None else manifest.targets(data)
+
+
+def _manifest(found: MapSet, slot: int) -> bytes | None:
     memory = found.blob(slot)
     try:
         if not _ABI.get(memory, "xg_blob.serial"):
             return None
         start = _ABI.get(memory, "xg_blob.manifest")
-        return manifest.decode(memory[start : start + _ABI.get(memory, "xg_blob.manifest_bytes")])
+        return memory[start : start + _ABI.get(memory, "xg_blob.manifest_bytes")]
     finally:
         memory.close()
 
@@ -56,17 +68,15 @@ def blob_bytes(found: MapSet, slot: int) -> bytes:
         memory.close()
 
 
-def write(found: MapSet, slot: int, data: bytes) -> None:
+def write(found: MapSet, slot: int, data: bytes | memoryview) -> None:
     """Fill a slot that no packet reads: marked empty first, valid last, counters zero in between."""
     clear(found, slot)
     counters.zero(found, slot)
-    number = _ABI.get(data, "xg_blob.serial")
     memory = found.blob(slot)
     try:
-        body = bytearray(data)
-        _ABI.put(body, "xg_blob.serial", 0)
-        memory[: len(body)] = bytes(body)
-        _ABI.put(memory, "xg_blob.serial", number)
+        memory[:_SERIAL_AT] = data[:_SERIAL_AT]
+        memory[_SERIAL_AT + 8 : len(data)] = data[_SERIAL_AT + 8 :]
+        _ABI.put(memory, "xg_blob.serial", _ABI.get(data, "xg_blob.serial"))
     finally:
         memory.close()
 
@@ -82,7 +92,7 @@ def write_builtin(found: MapSet) -> None:
     """Slot 0: no rules, everything passes, nothing is malformed enough to drop."""
     ruleset = RuleSet("", Hook(Action.PASS), Hook(Action.PASS), malformed=Action.PASS)
     names = manifest.encode(manifest.describe(ruleset, time.time(), {}))
-    write(found, BUILTIN, build(ruleset, take_serial(found), {}, names).blob.tobytes())
+    write(found, BUILTIN, build(ruleset, take_serial(found), {}, names).blob.data)
 
 
 def take_serial(found: MapSet) -> int:

@@ -66,8 +66,9 @@ def add_slot(totals: Totals, manifest: Manifest, counters: Sequence[Sequence[Pai
         for index in range(REASONS):
             _add(hook.reasons[index], *counts[REASONS_AT + index])
         _add(hook.default, *counts[DEFAULT_AT])
-        for index, rule in enumerate(named):
-            _add(_rule(hook, rule.key, rule.name, rule.action).count, *counts[RULES_AT + index])
+        for rule, count in zip(named, counts[RULES_AT:], strict=True):
+            if count[0]:  # most rules of a long list meet no packet
+                _add(_rule(hook, rule.key, rule.name, rule.action).count, *count)
 
 
 def add_totals(totals: Totals, other: Totals) -> None:

@@ -79,7 +79,7 @@ def _decider(found: MapSet, slot: int, ruleset: RuleSet, hook: int) -> str:
             continue
         if index >= first:
             rule = rules[hook][index - first]
-            return f"{ruleset.file}:{rule.line}:{rule.column}: rule {rule.name} ({rule.action.name.lower()})"
+            return f"{ruleset.place(rule)}: rule {rule.name} ({rule.action.name.lower()})"
         if index == _NUMBERS["XG_COUNT_DEFAULT"]:
             return f"{ruleset.file}: the {direction} default (drop)"
         return f"{ruleset.file}: {reasons()[index - _NUMBERS['XG_COUNT_REASONS']]} ({direction})"

@@ -136,6 +136,9 @@ def _stage(staged: Staged) -> None:
     staged.former_targets = targets.named(current) if current is not None else {}
     staged.serial = slots.take_serial(current) if current is not None else 2
     tables, names = _compile(ruleset, staged.serial, resolved)
+    if request.verbose:
+        for line in tables.summary:
+            request.say(f"{found.link.name}: {line}")
     staged.check()
     size = slots.size_for(tables, names)
     if current is not None and current.size.holds(size):
@@ -148,7 +151,7 @@ def _stage(staged: Staged) -> None:
     staged.slot = slots.free_slot(word)
     slots.fold(target, staged.slot)
     staged.steps.undo.callback(slots.clear, target, staged.slot)
-    slots.write(target, staged.slot, tables.blob.tobytes())
+    slots.write(target, staged.slot, tables.blob.data)
     staged.check()
     _judge(staged, target)
     staged.check()

@@ -35,7 +35,7 @@ def resolve(ruleset: RuleSet, source: Link) -> dict[str, Target]:
     links: dict[str, Link] = {}
     for hook, rule in _redirects(ruleset):
         name = rule.redirect.interface if rule.redirect else ""
-        place = f"{ruleset.file}:{rule.line}:{rule.column}: rule {rule.name}: redirect"
+        place = f"{ruleset.place(rule)}: rule {rule.name}: redirect"
         try:
             target = links[name] = links.get(name) or link.find(name)
         except NotLoadedError:
@@ -67,7 +67,7 @@ def prepare(ruleset: RuleSet, source: Link, mode: str, say: Say) -> list[int]:
             for hook, rule in _redirects(ruleset)
             if hook == 0 and rule.redirect is not None
         }.items():
-            if _help(link.find(name), f"{ruleset.file}:{rule.line}:{rule.column}: rule {rule.name}", say):
+            if _help(link.find(name), f"{ruleset.place(rule)}: rule {rule.name}", say):
                 helped.append(link.find(name).ifindex)
     except BaseException:
         for ifindex in helped:
@@ -160,9 +160,7 @@ def named(found: MapSet) -> dict[str, int]:
     for slot in range(SLOTS):
         if slot not in held and slots.serial(found, slot) <= newest:
             continue
-        names = slots.describe(found, slot)
-        if names is not None:
-            targets |= names.targets
+        targets |= slots.targets(found, slot)
     return targets
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from xdpguard.abi import abi
-from xdpguard.errors import ForeignError, KernelError
+from xdpguard.errors import ForeignError
 from xdpguard.kernel import bpf, objects
 
 _ABI = abi()
@@ -205,17 +205,16 @@ def create_control(found: MapSet) -> Control:
 def create(size: Size, fields: dict[str, int]) -> MapSet:
     """Make the maps of one interface, all slots empty. ``fields``: more fields of struct xg_control.
 
-    OSError: the kernel's; KernelError: it takes no map that large.
+    OSError: the kernel's; E2BIG, which says why: it takes no map value that large.
     """
     try:
         return _create(size, fields)
     except OSError as error:
         if error.errno != errno.E2BIG:
             raise
-        raise KernelError(
-            f"these rules need map values of {max(size.blob_bytes, size.bank_bytes)} bytes, and this kernel "
-            "takes less (4 MiB on older ones): use fewer rules; nothing changed"
-        ) from error
+        needed = max(size.blob_bytes, size.bank_bytes, size.cpu_bytes)
+        why = f"these rules need map values of {needed} bytes, and this kernel takes less (4 MiB on Linux 5.10, "
+        raise OSError(errno.E2BIG, why + "which is about 15,000 rules): use fewer rules") from error
 
 
 def _create(size: Size, fields: dict[str, int]) -> MapSet:

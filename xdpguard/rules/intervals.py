@@ -29,6 +29,22 @@ def union(parts: Iterable[Interval]) -> Intervals:
     return tuple(out)
 
 
+def from_values(values: Iterable[int]) -> Intervals:
+    """Any numbers to the normal form."""
+    ordered = sorted(values)
+    if not ordered:
+        return ()
+    out: list[Interval] = []
+    low = high = ordered[0]
+    for value in ordered:
+        if value > high + 1:
+            out.append((low, high))
+            low = value
+        high = value
+    out.append((low, high))
+    return tuple(out)
+
+
 def complement(parts: Intervals, low: int, high: int) -> Intervals:
     """Every number from low to high that is in no part. ``parts`` lies within low..high."""
     out: list[Interval] = []

@@ -6,10 +6,24 @@ Owns the canonical form. Changing it resets every user's counters at the next lo
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 from .model import Action, Addresses, Intervals, Match, Protocols, Redirect
 
 _DIGEST_SIZE = 16
+
+
+class Frame(NamedTuple):
+    """The canonical text of a rule before and behind its addresses."""
+
+    head: str
+    tail: str
+
+
+def digest(hook: str, name: str, src: str, dst: str, frame: Frame) -> str:
+    """The key. ``src`` and ``dst``: canonical text of the addresses."""
+    text = f"{hook}|{name}|{frame.head}{src};{dst}{frame.tail}"
+    return hashlib.blake2s(text.encode(), digest_size=_DIGEST_SIZE).hexdigest()
 
 
 class Keys:
@@ -21,29 +35,27 @@ class Keys:
 
     def make(self, hook: str, name: str, match: Match, action: Action, redirect: Redirect | None) -> str:
         """32 hex digits. Rules of equal meaning have equal keys, whatever file they are in."""
+        src, dst = self.addresses(match.src), self.addresses(match.dst)
+        return digest(hook, name, src, dst, self.frame(match, action, redirect))
+
+    def frame(self, match: Match, action: Action, redirect: Redirect | None) -> Frame:
+        """The text of all but hook, name and addresses."""
+        families = f"{int(match.arp)}{int(match.ipv4)}{int(match.ipv6)}"
+        fields = (
+            self._intervals(match.sport),
+            self._intervals(match.dport),
+            self._bytes(match.tcp_flags),
+            self._intervals(match.icmp_type),
+            self._intervals(match.icmp_code),
+            self._intervals(match.vlan),
+        )
         mac = redirect.dst_mac.hex() if redirect is not None and redirect.dst_mac is not None else "-"
         target = "-" if redirect is None else f"{redirect.interface}/{mac}"
-        parts = (hook, name, self._match(match), str(int(action)), target)
-        return hashlib.blake2s("|".join(parts).encode(), digest_size=_DIGEST_SIZE).hexdigest()
-
-    def _match(self, match: Match) -> str:
-        families = f"{int(match.arp)}{int(match.ipv4)}{int(match.ipv6)}"
-        return ";".join(
-            (
-                families,
-                self._protocols(match.protocols),
-                self._addresses(match.src),
-                self._addresses(match.dst),
-                self._intervals(match.sport),
-                self._intervals(match.dport),
-                self._bytes(match.tcp_flags),
-                self._intervals(match.icmp_type),
-                self._intervals(match.icmp_code),
-                self._intervals(match.vlan),
-            )
+        return Frame(
+            f"{families};{self._protocols(match.protocols)};", f";{';'.join(fields)}|{int(action)}|{target}"
         )
 
-    def _addresses(self, addresses: Addresses | None) -> str:
+    def addresses(self, addresses: Addresses | None) -> str:
         if addresses is None:
             return "*"
         return f"{self._intervals(addresses.v4)}/{self._intervals(addresses.v6)}"

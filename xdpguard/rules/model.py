@@ -104,6 +104,7 @@ class Rule:
     line: int  # of the rule in its file, from 1
     column: int
     comment: str = ""
+    file: str = ""  # the rules file it stands in; "": the rule file itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ class Hook:
 
 @dataclass(frozen=True, slots=True)
 class RuleSet:
-    """One rule file. ``content_hash`` covers the file and every file its sets name."""
+    """One rule file. ``content_hash`` covers the file and every file that it names."""
 
     file: str
     ingress: Hook
@@ -125,3 +126,7 @@ class RuleSet:
     drop_fragments: bool = False  # `fragments: drop`
     content_hash: str = ""
     notes: tuple[str, ...] = field(default=())  # warnings and notes of the parser, each one printable line
+
+    def place(self, rule: Rule) -> str:
+        """FILE:LINE:COLUMN of a rule."""
+        return f"{rule.file or self.file}:{rule.line}:{rule.column}"

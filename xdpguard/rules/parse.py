@@ -36,21 +36,40 @@ VERSION = "1"
 _PASS_DROP = {"pass": Action.PASS, "drop": Action.DROP}
 
 
-def load_file(path: str | os.PathLike[str]) -> RuleSet:
-    """Reads, checks and lints a rule file. Raises RulesError with every Problem of it and its set files."""
+MAX_LINTED = 10_000
+"""With more rules than these, the search for rules that can never match takes longer than a load may."""
+
+
+def load_file(path: str | os.PathLike[str], *, thorough: bool = True) -> RuleSet:
+    """Reads, checks and lints a rule file; one of more than MAX_LINTED rules only if ``thorough``.
+
+    Raises RulesError with every Problem, also those of the files that it names.
+    """
     shown = shown_path(path)
     report = Report(shown)
     data = read_source(path, report)
     if data is None:
         raise RulesError(report.problems())
     ruleset = parse(data, shown, Path(path).parent)
-    found = tuple(str(problem) for problem in lint(ruleset))
-    return dataclasses.replace(ruleset, notes=ruleset.notes + found)
+    with _no_collector():
+        return dataclasses.replace(ruleset, notes=ruleset.notes + _linted(ruleset, thorough))
+
+
+def _linted(ruleset: RuleSet, thorough: bool) -> tuple[str, ...]:
+    count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
+    report = Report(ruleset.file)
+    if thorough or count <= MAX_LINTED:
+        for problem in lint(ruleset):
+            report.add(problem)
+    else:
+        words = f"{count} rules: only `xdpguard check` looks for those that can never match"
+        report.note(None, words)
+    return tuple(str(problem) for problem in report.problems())
 
 
 def parse(data: bytes, file: str, base: Path) -> RuleSet:
-    """The bytes of a rule file to a RuleSet. ``file`` names it in messages; set files lie relative to
-    ``base``, the folder of the rule file.
+    """The bytes of a rule file to a RuleSet. ``file`` names it in messages; the files that it names lie
+    relative to ``base``, the folder of the rule file.
 
     Raises RulesError with every Problem, warnings and notes too, in file order.
     """
@@ -67,14 +86,15 @@ def parse(data: bytes, file: str, base: Path) -> RuleSet:
 
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
-    """Stops the cyclic garbage collector: the tree has no cycles, and walking its million objects again and
-    again takes most of the time."""
+    """Stops the cyclic garbage collector: tree and rules have no cycles, and walking their million objects
+    again and again takes most of the time. What lives on is left out of its later walks too."""
     running = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if running:
+            gc.freeze()
             gc.enable()
 
 
@@ -100,11 +120,11 @@ def _file(root: Mapping, data: bytes, base: Path, report: Report) -> RuleSet:
     defaults = _defaults(root, report)
     malformed, drop_fragments = _malformed(root, report), _drop_fragments(root, report)
     sets = read_sets(root.items.get("sets"), base, report)
-    rules = RuleReader(report, sets)
+    rules = RuleReader(report, sets, base)
     ingress = Hook(defaults["ingress"], rules.read_hook("ingress", root.items.get("ingress")))
     egress = Hook(defaults["egress"], rules.read_hook("egress", root.items.get("egress")))
     sets.warn_unused()
-    digest = _digest([data, *sets.files])
+    digest = _digest([data, *sets.files, *rules.files])
     return RuleSet(report.file, ingress, egress, malformed, drop_fragments, digest)
 
 

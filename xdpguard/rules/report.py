@@ -6,6 +6,8 @@ readable answer. Must never print or raise.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from xdpguard.errors import Problem
@@ -24,10 +26,11 @@ class Mark(Protocol):
 
 
 class Report:
-    """The findings of one rule file and of the files its sets name."""
+    """The findings of one rule file and of the files that it names."""
 
     def __init__(self, file: str) -> None:
         self.file = file
+        self._here = file
         self._kept: list[Problem] = []
         self._counts = {"error": 0, "warning": 0, "note": 0}
 
@@ -36,21 +39,35 @@ class Report:
         """How many errors were added so far."""
         return self._counts["error"]
 
+    @property
+    def findings(self) -> int:
+        """How many of any severity."""
+        return sum(self._counts.values())
+
+    @contextmanager
+    def inside(self, file: str) -> Iterator[None]:
+        """Marks are of this file meanwhile."""
+        self._here, before = file, self._here
+        try:
+            yield
+        finally:
+            self._here = before
+
     def error(self, mark: Mark | None, message: str) -> None:
-        """An error in the rule file; ``mark`` None means the whole file."""
+        """An error in the file being read; ``mark`` None means the whole file."""
         self._mark("error", mark, message)
 
     def warning(self, mark: Mark | None, message: str) -> None:
-        """A warning in the rule file."""
+        """A warning, likewise."""
         self._mark("warning", mark, message)
 
     def note(self, mark: Mark | None, message: str) -> None:
-        """A note in the rule file."""
+        """A note, likewise."""
         self._mark("note", mark, message)
 
     def _mark(self, severity: str, mark: Mark | None, message: str) -> None:
         line, column = (mark.line + 1, mark.column + 1) if mark is not None else (0, 0)
-        self.add(Problem(self.file, line, column, severity, message))
+        self.add(Problem(self._here, line, column, severity, message))
 
     def add(self, problem: Problem) -> None:
         """A finding in any file."""
@@ -59,7 +76,7 @@ class Report:
             self._kept.append(problem)
 
     def problems(self) -> list[Problem]:
-        """The findings in file order: the rule file first, then the set files by name, then what was cut."""
+        """The findings in file order: the rule file first, then the others by name, then what was cut."""
         kept = sorted(self._kept, key=lambda p: (p.file != self.file, p.file, p.line, p.column))
         for severity, count in self._counts.items():
             if count > LIMIT:

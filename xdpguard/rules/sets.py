@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xdpguard.errors import Problem
 
-from .addresses import parse_block
+from .addresses import parse_block, plain_addresses
 from .intervals import union
 from .model import Addresses, Interval, Intervals
 from .numbers import number_range
@@ -140,25 +140,27 @@ def _from_file(found: NamedSet, node: Mapping, base: Path, sets: Sets, report: R
     except BadText as error:
         report.add(Problem(shown, error.line, error.column, "error", str(error)))
         return
-    if fill(found, file_entries(text), shown, report) and found.kind == "empty":
+    plain, rest = plain_addresses(text.splitlines())
+    if fill(found, file_entries(rest), shown, report, plain) and found.kind == "empty":
         words = f"set file is empty: set {show(found.name)} matches nothing"
         report.add(Problem(shown, 0, 0, "note", words))
 
 
-def file_entries(text: str) -> Iterable[Entry]:
-    """The entries of a set file: one a line, ``#`` opens a comment."""
-    for number, line in enumerate(text.splitlines(), 1):
+def file_entries(lines: Iterable[tuple[int, str]]) -> Iterable[Entry]:
+    """The entries of numbered lines of a set file: one a line, ``#`` opens a comment."""
+    for number, line in lines:
         body = line.partition("#")[0]
         entry = body.strip()
         if entry:
             yield Entry(entry, number, body.index(entry) + 1)
 
 
-def fill(found: NamedSet, entries: Iterable[Entry], file: str, report: Report) -> bool:
-    """Puts the entries into the set; False when one was refused (each is in the report)."""
+def fill(found: NamedSet, entries: Iterable[Entry], file: str, report: Report, plain: Intervals = ()) -> bool:
+    """Puts the entries and ``plain`` IPv4 addresses into the set; False when an entry was refused (each is in
+    the report)."""
     blocks: dict[int, list[Interval]] = {4: [], 6: []}
     ports: list[Interval] = []
-    clean, kind = True, "empty"
+    clean, kind = True, "address" if plain else "empty"
     for entry in entries:
         text = entry.text
         try:
@@ -180,7 +182,8 @@ def fill(found: NamedSet, entries: Iterable[Entry], file: str, report: Report) -
             clean = False
     if clean:
         found.kind = kind
-        found.addresses = Addresses(union(blocks[4]), union(blocks[6]))
+        both = union([*plain, *blocks[4]]) if blocks[4] else plain
+        found.addresses = Addresses(both, union(blocks[6]))
         found.ports = union(ports)
     return clean
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 
 from xdpguard.abi import abi
 from xdpguard.errors import XdpguardError
-from xdpguard.kernel import bpf, btf, compile, features, link, maps, netns, program, xdp
+from xdpguard.kernel import accounts, bpf, btf, compile, features, link, maps, netns, owners, program, xdp
 from xdpguard.kernel.maps import Size
 
 _PROG_QUERY, _TCX_EGRESS = 16, 47
@@ -160,8 +160,10 @@ def main() -> None:
         subprocess.run(["ip", "link", "del", _PAIR[0]], check=True)
     flags = 0 if reasons["multi-buffer"] else bpf.F_XDP_HAS_FRAGS
     found = maps.create(maps.size_class(Size(0, 0, 0)), {})
+    found.fds |= {maps.ACCOUNTS: accounts.create(), maps.OWNERS: owners.create()}
     programs = {
         "xdp-single": _measured(compile.INGRESS, 0, found),
+        "xdp-single-owners": _measured(compile.INGRESS_OWNERS, 0, found),
         "pass": _measured(compile.PASS, flags, None),
     }
     found.close()

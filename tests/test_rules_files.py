@@ -1,0 +1,312 @@
+"""Rules files: a rule in a cell format or in JSON means what it means in YAML, and so do its mistakes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_rules_support import NOWHERE, file_of, problems, ruleset
+
+from xdpguard.errors import Problem, RulesError
+from xdpguard.rules import rule as rule_module
+from xdpguard.rules.model import Rule, RuleSet
+from xdpguard.rules.parse import load_file
+from xdpguard.rules.table import COLUMNS
+
+HEAD = 'sets: {mixed: [192.0.2.0/24, "2001:db8::/32"], web: [80, 443], unused: [1]}'
+PLACE = "{rules_file: FILE}"
+
+
+def written(folder: Path, name: str, text: str) -> str:
+    """The rule file whose only ingress entry is a rules file of this text."""
+    (folder / name).write_text(text, encoding="utf-8")
+    return file_of(PLACE.replace("FILE", name), head=HEAD)
+
+
+def cells(*lines: str) -> str:
+    return "".join(line.replace(" ", "\t") + "\n" for line in lines)
+
+
+def refused(folder: Path, name: str, text: str) -> list[tuple[int, int, str]]:
+    """Line, column and words of each error, all of which are in the rules file."""
+    found = [one for one in problems(written(folder, name, text), folder) if one.severity == "error"]
+    assert {one.file for one in found} == {str(folder / name)}
+    return [(one.line, one.column, one.message) for one in found]
+
+
+# ---- what a rules file means ------------------------------------------------------------------------------
+def test_the_rules_of_a_file_take_the_place_of_its_name(tmp_path: Path) -> None:
+    (tmp_path / "b.tsv").write_text(cells("name action", "b drop", "c pass"), encoding="utf-8")
+    (tmp_path / "d.jsonl").write_text('{"name": "d", "action": "tx"}\n', encoding="utf-8")
+    text = file_of(
+        "{name: a, action: drop}", "{rules_file: b.tsv}", "{rules_file: d.jsonl}", "{name: e, action: drop}"
+    )
+    found = ruleset(text, tmp_path).ingress.rules
+    assert [one.name for one in found] == list("abcde")
+    assert [(one.file, one.line) for one in found] == [
+        ("", 4),
+        *((f"{tmp_path}/b.tsv", line) for line in (2, 3)),
+        (f"{tmp_path}/d.jsonl", 1),
+        ("", 7),
+    ]
+
+
+def test_an_empty_cell_is_an_absent_key_and_a_comma_parts_a_list(tmp_path: Path) -> None:
+    text = written(tmp_path, "r.tsv", "name\tcomment\tproto\tdport\taction\na\tone, two\ttcp\t80,443\tdrop\n"
+                                      "b\t\t\t\tpass\n")  # fmt: skip
+    a, b = ruleset(text, tmp_path).ingress.rules
+    assert (a.comment, a.match.dport) == ("one, two", ((80, 80), (443, 443)))
+    assert (b.comment, b.match) == ("", ruleset(file_of("{name: b, action: pass}")).ingress.rules[0].match)
+
+
+def test_line_ends_of_another_system_and_empty_lines_do_not_matter(tmp_path: Path) -> None:
+    text = written(tmp_path, "r.tsv", "name\taction\r\n\r\na\tdrop\r\n\n")
+    assert [one.line for one in ruleset(text, tmp_path).ingress.rules] == [3]
+
+
+def test_the_place_of_a_rule_names_the_file_it_stands_in(tmp_path: Path) -> None:
+    found = ruleset(written(tmp_path, "r.tsv", cells("name action", "a drop")), tmp_path)
+    assert found.place(found.ingress.rules[0]) == f"{tmp_path}/r.tsv:2:1"
+    other = ruleset(file_of("{name: a, action: drop}"))
+    assert other.place(other.ingress.rules[0]) == "f.yaml:4:3"
+
+
+def test_the_content_hash_covers_a_rules_file(tmp_path: Path) -> None:
+    first = ruleset(written(tmp_path, "r.tsv", cells("name action", "a drop")), tmp_path)
+    second = ruleset(written(tmp_path, "r.tsv", cells("name action", "a pass")), tmp_path)
+    assert first.content_hash != second.content_hash
+
+
+def test_a_hidden_rule_of_a_rules_file_is_told_with_both_files(tmp_path: Path) -> None:
+    (tmp_path / "r.tsv").write_text(cells("name proto action", "b tcp drop"), encoding="utf-8")
+    path = tmp_path / "r.yaml"
+    path.write_text(file_of("{name: a, action: drop}", PLACE.replace("FILE", "r.tsv")), encoding="utf-8")
+    (note,) = load_file(path).notes
+    assert note.startswith(f"{tmp_path}/r.tsv:2:1: warning: rule 'b' can never match: rule 'a' in line 4")
+
+
+@pytest.mark.parametrize(
+    ("thorough", "words"), [(True, "can never match: rule"), (False, "only `xdpguard check`")]
+)
+def test_a_load_leaves_the_search_of_a_large_file_to_check_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, thorough: bool, words: str
+) -> None:
+    monkeypatch.setattr("xdpguard.rules.parse.MAX_LINTED", 1)
+    path = tmp_path / "r.yaml"
+    path.write_text(file_of("{name: a, action: drop}", "{name: b, action: drop}"), encoding="utf-8")
+    (note,) = load_file(path, thorough=thorough).notes
+    assert words in note
+
+
+# ---- twins ------------------------------------------------------------------------------------------------
+VALUES: dict[str, list[str]] = {
+    "comment": ["one, two", "x"],
+    "family": ["ipv4", "ipv6", "ipv5"],
+    "proto": ["tcp", "udp", "icmp", "icmpv6", "arp", "tcp,udp", "6", "0-255", "1-17", "icmp,tcp", "tpc"],
+    "src": ["192.0.2.1", "192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/32", "@mixed", "10.0.0.1/8", "@web",
+            "192.0.2.1,2001:db8::1", "198.51.100.1-198.51.100.9", "192.0.2.256"],
+    "dst": ["192.0.2.1", "203.0.113.0/24", "0.0.0.0/0", "2001:db8::1", "@mixed", "@none", "::1,::2"],
+    "sport": ["80", "1-9", "1,2,3", "@web", "65536"],
+    "dport": ["443", "0-65535", "@web,22", "080"],
+    "icmp_type": ["8", "echo-request", "0-255", "8,0"],
+    "icmp_code": ["0", "port-unreachable"],
+    "vlan": ["none", "0-4095", "5,none", "4096"],
+    "action": ["drop", "pass", "tx", "accept"],
+}  # fmt: skip
+LISTS = [key for key in COLUMNS if key not in ("name", "comment", "family", "action")]
+
+
+def optional(keys: tuple[str, ...]) -> dict[str, st.SearchStrategy[str]]:
+    return {key: st.sampled_from(VALUES[key]) for key in keys}
+
+
+OTHERS = tuple(key for key in VALUES if key not in ("action", "src", "dst"))
+shapes = st.fixed_dictionaries(optional(("action",)), optional=optional(OTHERS))
+addresses = st.fixed_dictionaries({}, optional=optional(("src", "dst")))
+# Rules of few shapes, so that most follow one that differs in its addresses alone.
+rows = st.lists(shapes, min_size=1, max_size=2).flatmap(
+    lambda some: st.lists(
+        st.builds(lambda shape, ends: shape | ends, st.sampled_from(some), addresses), min_size=1, max_size=8
+    )
+)
+
+
+def entries(row: dict[str, str], number: int) -> dict[str, str | list[str]]:
+    """The rule as YAML and JSON write it."""
+    return {"name": f"r{number}"} | {
+        key: row[key].split(",") if key in LISTS and "," in row[key] else row[key]
+        for key in COLUMNS
+        if key in row
+    }
+
+
+def findings(text: str, folder: Path) -> tuple[RuleSet | None, list[Problem]]:
+    try:
+        return ruleset(text, folder), []
+    except RulesError as error:
+        return None, error.problems
+
+
+@given(rows)
+def test_a_rule_means_the_same_in_yaml_in_cells_and_in_json(
+    tmp_path_factory: pytest.TempPathFactory, some: list[dict[str, str]]
+) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    full = [entries(row, number) for number, row in enumerate(some)]
+    table = "\n".join(
+        [
+            "\t".join(COLUMNS),
+            *("\t".join({**row, "name": f"r{n}"}.get(k, "") for k in COLUMNS) for n, row in enumerate(some)),
+        ]
+    )
+    lines = "\n".join(json.dumps(rule) for rule in full)
+    sources = (
+        file_of(*(json.dumps(rule) for rule in full), head=HEAD),
+        written(folder, "twin.tsv", table),
+        written(folder, "twin.jsonl", lines),
+    )
+    (yaml, wrong), *others = [findings(source, folder) for source in sources]
+    for (found, mistakes), first in zip(others, (2, 1), strict=True):
+        assert told(mistakes, first) == told(wrong, 4)
+        assert (yaml is None) == (found is None)
+        if yaml is not None and found is not None:
+            assert [plain(one) for one in found.ingress.rules] == [plain(one) for one in yaml.ingress.rules]
+
+
+@given(rows)
+def test_a_rule_means_the_same_alone_and_among_others_of_its_shape(some: list[dict[str, str]]) -> None:
+    full = [json.dumps(entries(row, number)) for number, row in enumerate(some)]
+    together, wrong = findings(file_of(*full, head=HEAD), NOWHERE)
+    alone = [findings(file_of(one, head=HEAD), NOWHERE) for one in full]
+    assert sorted(one.message for one in wrong if one.severity == "error") == sorted(
+        one.message for _, mine in alone for one in mine if one.severity == "error"
+    )
+    if together is not None:
+        each = [found for found, _ in alone if found is not None]
+        assert [plain(one) for one in together.ingress.rules] == [
+            plain(one) for found in each for one in found.ingress.rules
+        ]
+        assert remarks([together]) == remarks(each)
+
+
+def test_every_rule_of_a_shape_gets_its_remark() -> None:
+    some = [f"{{name: r{n}, family: ipv6, proto: 1-17, action: drop}}" for n in range(3)]
+    assert len(ruleset(file_of(*some)).notes) == 3
+
+
+def remarks(some: list[RuleSet]) -> list[str]:
+    """What is noted of rules, without the places."""
+    notes = [note.split(": ", 1)[1] for found in some for note in found.notes]
+    return [note for note in notes if "is never used" not in note]
+
+
+def told(mistakes: list[Problem], first: int) -> list[tuple[int, str, str]]:
+    """What is told of rules, the first of which stands in line ``first``."""
+    at_rules = [one for one in mistakes if "set '" not in one.message or one.severity == "error"]
+    return sorted((one.line - first, one.severity, one.message) for one in at_rules)
+
+
+def plain(rule: Rule) -> Rule:
+    return replace(rule, file="", line=0, column=0)
+
+
+# ---- what is refused --------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("text", "line", "column", "words"),
+    [
+        (cells("name acton", "a drop"), 1, 6, "unknown column 'acton'; did you mean 'action'?"),
+        (cells("name action name", "a drop b"), 1, 13, "duplicate column 'name'"),
+        (cells("name tcp_flags action", "a x drop"), 1, 6, "tcp_flags does not fit into a cell"),
+        (cells("name proto", "a tcp"), 1, 1, "at least name and action"),
+        (cells("name action", "a"), 2, 1, "1 cells in this line; the first line names 2 columns"),
+        (cells("name action", "a drop", "a drop"), 3, 1, "duplicate rule name 'a'; line 2 has it already"),
+        (cells("name action", "a! drop"), 2, 1, "name 'a!' is not allowed"),
+        (cells("name dport action", "a 80,x drop"), 2, 6, "dport 'x' is not a number"),
+        (cells("name dport action", "a 80, drop"), 2, 6, "dport has no value"),
+        (cells("name src action", "a 1.2.3.4 drop", "b 1.2.3 drop"), 3, 3, "'1.2.3' is not an IPv4"),
+        (cells("name dport action", "a 80 drop", "b 8o drop"), 3, 3, "dport '8o' is not a number"),
+        ("name\taction\na\tdrop\n\x00", 3, 1, "control character"),
+    ],
+)  # fmt: skip
+def test_a_mistake_in_cells_is_told_with_its_place(
+    tmp_path: Path, text: str, line: int, column: int, words: str
+) -> None:
+    ((found_line, found_column, message),) = refused(tmp_path, "r.tsv", text)
+    assert (found_line, found_column) == (line, column), message
+    assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "column", "words"),
+    [
+        ('{"name": "a", "action": "drop"', 31, "not readable as JSON"),
+        ('["a"]', 1, "a rule must be a mapping"),
+        ('{"name": "a", "action": "drop", "dport": 1.5}', 33, "1.5 is neither text nor a whole number"),
+        ('{"name": "a", "action": "drop", "dport": null}', 33, "null is neither text"),
+        ('{"name": "a", "action": "drop", "name": "b"}', 33, "duplicate key 'name'"),
+        ('{"name": "a", "acton": "drop", "action": "drop"}', 15, "unknown key 'acton'"),
+        ('{"name": "a", "not": {"dport": 70000}, "action": "drop"}', 23, "70000"),
+        ('{"name": "a", "not": {"vlan": 1}, "vlan": 5000, "action": "drop"}', 35, "vlan"),
+        ('{"comment": "{\\",", "name": "a", "vlan": 5000, "action": "drop"}', 34, "vlan"),
+        ("[" * 100_000, 1, "nested more than 8 levels deep"),
+    ],
+)
+def test_a_mistake_in_json_is_told_with_its_place(tmp_path: Path, text: str, column: int, words: str) -> None:
+    ((line, found, message),) = refused(tmp_path, "r.jsonl", "\n" + text + "\n")
+    assert (line, found) == (2, column), message
+    assert words in message
+
+
+def test_every_line_with_a_mistake_is_told(tmp_path: Path) -> None:
+    found = refused(tmp_path, "r.tsv", cells("name dport action", *(f"r{n} x drop" for n in range(30))))
+    assert [line for line, _, _ in found] == list(range(2, 32))
+
+
+def test_a_name_used_in_two_files_is_told_with_the_other_file(tmp_path: Path) -> None:
+    (tmp_path / "r.tsv").write_text(cells("name action", "a drop"), encoding="utf-8")
+    (found,) = problems(file_of("{name: a, action: drop}", "{rules_file: r.tsv}"), tmp_path)
+    assert str(found).endswith("r.tsv:2:1: error: duplicate rule name 'a'; line 4 of f.yaml has it already")
+
+
+@pytest.mark.parametrize(
+    ("item", "column", "words"),
+    [
+        ("{rules_file: r.tsv, action: drop}", 3, "stands alone"),
+        ("{rules_file: [r.tsv]}", 3, "stands alone"),
+        ("{rules_file: r.csv}", 16, "must end in .tsv or .jsonl"),
+    ],
+)
+def test_a_rules_file_that_is_named_wrongly_is_refused(item: str, column: int, words: str) -> None:
+    (found,) = problems(file_of(item))
+    assert (found.line, found.column) == (4, column)
+    assert words in found.message
+
+
+def test_a_missing_rules_file_is_told_with_the_line_that_names_it() -> None:
+    (found,) = problems(file_of("{rules_file: none.tsv}"))
+    assert str(found).startswith(f"{NOWHERE}/none.tsv: error: cannot be read: No such file")
+    assert str(found).endswith("(line 4 of f.yaml)")
+
+
+def test_an_empty_rules_file_has_no_rules_and_a_note(tmp_path: Path) -> None:
+    (tmp_path / "e.tsv").write_text("", encoding="utf-8")
+    found = ruleset(file_of("{rules_file: e.tsv}"), tmp_path)
+    assert (found.ingress.rules, found.notes) == (
+        (),
+        (f"{tmp_path}/e.tsv: note: rules file is empty: it has no rules",),
+    )
+
+
+def test_the_limit_of_rules_counts_those_of_rules_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rule_module, "MAX_RULES", 3)
+    (tmp_path / "r.tsv").write_text(cells("name action", "b drop", "c drop"), encoding="utf-8")
+    one, two = "{name: a, action: drop}", "{name: d, action: drop}"
+    assert len(ruleset(file_of(one, "{rules_file: r.tsv}"), tmp_path).ingress.rules) == 3
+    (found,) = problems(file_of(one, two, "{rules_file: r.tsv}"), tmp_path)
+    assert "ingress has 4 rules; at most 3 are allowed" in found.message

@@ -1,0 +1,67 @@
+"""The files behind ``{rules_file: NAME}``: found, read, and cut into lines.
+
+Must never know a rule; the lines are read in table.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from xdpguard.errors import Problem
+
+from .report import Report
+from .source import read_source, shown_path
+from .table import Columns, Line, header, lines
+from .text import BadText, decode, show
+from .tree import Mapping, Node, Scalar
+
+KEY = "rules_file"
+CELLS, JSON = ".tsv", ".jsonl"
+"""The formats, told by how a name ends."""
+
+
+@dataclass(slots=True)
+class RulesFile:
+    """Without ``columns`` its rows are JSON. A file that was refused has no rows."""
+
+    name: str
+    data: bytes = b""
+    rows: list[Line] = field(default_factory=list)
+    columns: Columns | None = None
+
+
+def is_rules_file(node: Node) -> bool:
+    return isinstance(node, Mapping) and KEY in node.marks
+
+
+def open_rules(node: Node, base: Path, report: Report) -> RulesFile:
+    """Its path is relative to ``base``."""
+    name = node.items.get(KEY) if isinstance(node, Mapping) else None
+    if not isinstance(node, Mapping) or list(node.marks) != [KEY] or not isinstance(name, Scalar):
+        report.error(node.mark, f"{{{KEY}: NAME}} stands alone, for all rules of the file")
+        return RulesFile("")
+    if not name.text.endswith((CELLS, JSON)):
+        report.error(name.mark, f"rules file {show(name.text)}: its name must end in {CELLS} or {JSON}")
+        return RulesFile("")
+    path = base / name.text
+    found = RulesFile(shown_path(path))
+    data = read_source(path, report, f" (line {node.mark.line + 1} of {report.file})")
+    if data is not None:
+        found.data = data
+        try:
+            found.rows = lines(decode(data))
+        except BadText as error:
+            report.add(Problem(found.name, error.line, error.column, "error", str(error)))
+            return found
+        with report.inside(found.name):
+            _head(found, report, name.text.endswith(CELLS))
+    return found
+
+
+def _head(found: RulesFile, report: Report, cells: bool) -> None:
+    if not found.rows:
+        report.note(None, "rules file is empty: it has no rules")
+    elif cells:
+        found.columns = header(found.rows[0], report)
+        found.rows = found.rows[1:] if found.columns is not None else []

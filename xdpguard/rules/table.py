@@ -1,0 +1,186 @@
+"""Rules files: many rules, one a line, as tab-separated values or as JSON lines, to the nodes of tree.py.
+
+Owns the two formats and the places in them. What a key or a value means is decided where it is for YAML.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import NamedTuple
+
+from .report import Mark, Report
+from .template import Shape
+from .text import show, suggest
+from .tree import MAX_DEPTH, Mapping, Node, Scalar, Sequence
+
+COLUMNS = (
+    "name", "comment", "family", "proto", "src", "dst", "sport", "dport", "icmp_type", "icmp_code", "vlan",
+    "action",
+)  # fmt: skip
+"""The closed list of columns: the keys of a rule that take words."""
+
+_LISTS = frozenset({"proto", "src", "dst", "sport", "dport", "icmp_type", "icmp_code", "vlan"})
+_OWN = ("name", "comment", "src", "dst")
+_NESTED = ("not", "tcp_flags")
+
+
+class Place(NamedTuple):
+    """Line and column from 0, like a mark of the YAML parser."""
+
+    line: int
+    column: int
+
+
+class Line(NamedTuple):
+    """``number`` counts from 0."""
+
+    number: int
+    text: str
+
+
+def lines(text: str) -> list[Line]:
+    """The lines that are not empty."""
+    found = enumerate(text.replace("\r\n", "\n").split("\n"))
+    return [Line(number, line) for number, line in found if line]
+
+
+# ---- tab-separated values ---------------------------------------------------------------------------------
+
+
+class Columns:
+    """The columns of a file in their order."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.names = names
+        self.width = len(names)
+        # What is absent is found behind the last cell.
+        self._own = itemgetter(*(names.index(key) if key in names else -1 for key in _OWN))
+        self._others = itemgetter(*(at for at, key in enumerate(names) if key not in _OWN))
+
+    def parts(self, cells: list[str]) -> tuple[str, str, str, str, Shape]:
+        """Name, comment, source, destination, and what the other cells say."""
+        name, comment, src, dst = self._own([*cells, ""])
+        return name, comment, src, dst, (self.names, self._others(cells))
+
+
+def header(line: Line, report: Report) -> Columns | None:
+    """The columns that the first line names; None when the reason is in the report."""
+    columns = tuple(line.text.split("\t"))
+    before, column = report.errors, 0
+    for at, name in enumerate(columns):
+        mark = Place(line.number, column)
+        column += len(name) + 1
+        if name in _NESTED:
+            report.error(mark, f"{name} does not fit into a cell; write such rules as JSON lines")
+        elif name not in COLUMNS:
+            report.error(mark, f"unknown column {show(name)}; {suggest(name, COLUMNS)}")
+        elif name in columns[:at]:
+            report.error(mark, f"duplicate column {show(name)}")
+    if report.errors == before and not {"name", "action"} <= set(columns):
+        report.error(Place(line.number, 0), "the first line names the columns, at least name and action")
+    return Columns(columns) if report.errors == before else None
+
+
+def cells_node(columns: Columns, cells: list[str], number: int) -> Mapping:
+    """A line of cells as a rule; a comma parts the entries of a list, and an empty cell is an absent key."""
+    node, column = Mapping(Place(number, 0)), 0
+    for key, cell in zip(columns.names, cells, strict=True):
+        mark = Place(number, column)
+        column += len(cell) + 1
+        if cell:
+            node.marks[key] = mark
+            node.items[key] = _cell(cell, mark) if key in _LISTS and "," in cell else Scalar(cell, mark)
+    return node
+
+
+def _cell(cell: str, mark: Place) -> Sequence:
+    node, column = Sequence(mark), mark.column
+    for entry in cell.split(","):
+        node.items.append(Scalar(entry, Place(mark.line, column)))
+        column += len(entry) + 1
+    return node
+
+
+# ---- JSON lines --------------------------------------------------------------------------------------------
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The members of a JSON object as they stand there, so that a duplicate key is seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """The place of a member of an object, looked for only when it is told: its number, from 0, and a place
+    before the object."""
+
+    line: int
+    text: str
+    number: int
+    inside: Mark
+
+    @property
+    def column(self) -> int:
+        depth, left, before = 0, self.number, ""
+        for token in _TOKEN.finditer(self.text, self.inside.column):
+            here = token.group()
+            depth += (here in "{[") - (here in "}]")
+            if depth == 1 and here[0] == '"' and before in ("{", ","):
+                if not left:
+                    return token.start()
+                left -= 1
+            before = here
+        return self.inside.column
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]')
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str)
+
+
+def json_nodes(some: list[Line], report: Report) -> Iterator[Node]:
+    """Each line as a node; those that are no JSON are in the report."""
+    for line in some:
+        start = Place(line.number, 0)
+        try:
+            value = _DECODER.decode(line.text)
+        except json.JSONDecodeError as error:
+            report.error(Place(line.number, error.colno - 1), f"not readable as JSON: {error.msg}")
+        except RecursionError:
+            report.error(start, f"nested more than {MAX_DEPTH} levels deep; the language needs 6")
+        else:
+            node = _node(value, start, line, report)
+            if node is not None:
+                yield node
+
+
+def _node(value: object, mark: Mark, line: Line, report: Report, depth: int = 1) -> Node | None:
+    if isinstance(value, str):
+        return Scalar(value, mark)
+    if depth > MAX_DEPTH:
+        report.error(mark, f"nested more than {MAX_DEPTH} levels deep; the language needs 6")
+    elif isinstance(value, _Pairs):
+        return _object(value, mark, line, report, depth)
+    elif isinstance(value, list):
+        items = [_node(item, mark, line, report, depth + 1) for item in value]
+        return Sequence(mark, [item for item in items if item is not None])
+    else:
+        words = f"{json.dumps(value)} is neither text nor a whole number, a list or an object"
+        report.error(mark, words)
+    return None
+
+
+def _object(pairs: _Pairs, mark: Mark, line: Line, report: Report, depth: int) -> Mapping:
+    node = Mapping(mark)
+    for number, (key, value) in enumerate(pairs):
+        place = _Member(line.number, line.text, number, mark)
+        if key in node.marks:
+            report.error(place, f"duplicate key {show(key)}")
+            continue
+        node.marks[key] = place
+        found = _node(value, place, line, report, depth + 1)
+        if found is not None:
+            node.items[key] = found
+    return node
