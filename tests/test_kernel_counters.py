@@ -6,7 +6,6 @@ import os
 from array import array
 from collections.abc import Iterator
 from mmap import mmap
-from types import SimpleNamespace
 from typing import cast
 
 import pytest

@@ -1,8 +1,9 @@
 """Where the C sources are, and the numbers that they define.
 
-``bpf/include/abi.h``, ``tables.h`` (filter) and ``events.h`` (tracing) are the one definition of everything shared with the
-kernel. This module reads their numbers and struct layouts from the text, so that Python has no second copy;
-``tests/test_abi.py`` holds the result against a C compiler. Must never compile or load anything.
+``bpf/include/abi.h``, ``tables.h`` (filter) and ``events.h`` (tracing) are the one definition of everything
+shared with the kernel. This module reads their numbers and struct layouts from the text, so that Python has
+no second copy; ``tests/test_abi.py`` holds the result against a C compiler. Must never compile or load
+anything.
 """
 
 from __future__ import annotations

@@ -259,8 +259,8 @@ def test_three_flows_of_ipv4_share_a_line_and_the_oldest_makes_room(deciders: De
     assert deciders.rules("ingress", frames[:1], [0]) == []
 
 
-def test_one_flow_of_ipv6_has_a_line_and_the_next_one_takes_it(deciders: Deciders) -> None:
-    frames = on_one_line(6, 99, 2)
+def test_a_flow_of_ipv6_makes_room_in_its_line_and_then_beside_it(deciders: Deciders) -> None:
+    frames = on_one_line(6, 99, 3)
     rules = expected(RULES, frames)
     assert deciders.rules("ingress", frames, rules) == []
     deciders.poison("ingress", 0)

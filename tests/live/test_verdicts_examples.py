@@ -162,6 +162,18 @@ REDIRECT_TO_IDS: Table = (
     E(IN, FAR4 / udp(40000, 445), "default", PASS),
     E(OUT, FAR4 / tcp(40000, 23), "default", PASS),
 )
+MAILER, DNS6 = eth() / ipv4("203.0.113.9", OUR4), eth() / ipv6("2001:db8:bad::5", OUR6)
+RULES_FILE: Table = (
+    E(IN, FAR4 / tcp(40000, 22), "scanner", DROP),
+    E(IN, FAR4 / udp(40000, 53), "scanner", DROP),
+    E(IN, MAILER / tcp(40000, 465), "no-mail-from-there", DROP),
+    E(IN, MAILER / tcp(40000, 466), "default", PASS),
+    E(IN, MAILER / udp(40000, 465), "default", PASS),
+    E(IN, DNS6 / udp(40000, 53), "no-dns-from-there", DROP),
+    E(IN, DNS6 / tcp(40000, 53), "no-dns-from-there", DROP),
+    E(IN, FAR6 / udp(40000, 53), "default", PASS),
+    E(OUT, FAR4 / tcp(40000, 22), "default", PASS),
+)
 EXAMPLES: dict[str, Table] = {
     "allow-ssh-only": ALLOW_SSH_ONLY,
     "block-list": BLOCK_LIST,
@@ -170,6 +182,7 @@ EXAMPLES: dict[str, Table] = {
     "demo": DEMO,
     "drop-fragments": DROP_FRAGMENTS,
     "redirect-to-ids": REDIRECT_TO_IDS,
+    "rules-file": RULES_FILE,
 }
 
 

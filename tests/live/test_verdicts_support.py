@@ -17,7 +17,7 @@ from programs import Bench, can_run
 from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
 from xdpguard.generation import slots
-from xdpguard.kernel import bpf, maps, testrun
+from xdpguard.kernel import bpf, testrun
 from xdpguard.rules.model import Action, Redirect, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 

@@ -87,7 +87,9 @@ def _addresses(matches: Sequence[Match]) -> Iterator[tuple[str, Column]]:
         distinct = [values[at] for at in some.first]
         for version in ("v4", "v6"):
             name = side + version[1]
+            every = ((0, (1 << FIELDS[name]) - 1),)
             parts = [getattr(addresses, version, None) for addresses in distinct]
+            parts = [None if part == every else part for part in parts]
             yield name, column(parts, FIELDS[name]).spread(some.numbers)
 
 

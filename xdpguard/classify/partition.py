@@ -48,7 +48,8 @@ class Classes:
 
 def rank(sets: Sets, zero: Bounds) -> Ranked:
     """``zero``: an array of the one value 0, of the column's type."""
-    starts = np.unique(np.concatenate([zero, sets.first, sets.after]))
+    ordered = np.sort(np.concatenate([zero, sets.first, sets.after]))  # np.unique would hash first: slower
+    starts = ordered[np.r_[True, ordered[1:] != ordered[:-1]]]
     high = np.searchsorted(starts, sets.after)
     return Ranked(
         starts,
