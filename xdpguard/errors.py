@@ -8,7 +8,7 @@
     ├── ForeignError         5  someone else's program, or ours was changed
     ├── PreflightError       6  the rules would cut the caller off, or a target cannot take frames
     ├── KernelError          7  the kernel refused a step
-    └── Interrupted        130  Ctrl-C or SIGTERM during a command
+    └── Interrupted        130  Ctrl-C, SIGTERM or SIGHUP during a command
 
 A message is one line: the place, the value, what is allowed, and what state the host is in.
 """

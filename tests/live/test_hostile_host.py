@@ -189,7 +189,7 @@ def test_a_command_that_waits_too_long_names_the_holder_of_the_lock(site: Site) 
     assert state(site.end) == CLEAN
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_command_that_waits(site: Site, number: signal.Signals) -> None:
     words = [str(CONSOLE), *site.words("load", site.write(dropping(A)))]
 

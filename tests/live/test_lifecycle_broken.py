@@ -109,7 +109,7 @@ def seen(site: Site) -> Count:
     return found.ingress.seen() + found.egress.seen()
 
 
-# --- Ctrl-C and SIGTERM -------------------------------------------------------------------------------------
+# --- Ctrl-C, SIGTERM, SIGHUP --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def seen(site: Site) -> Count:
     [
         (None, dropping(B), signal.SIGINT),
         (dropping(A), dropping(B), signal.SIGTERM),
-        (dropping(A), LARGE, signal.SIGINT),
+        (dropping(A), LARGE, signal.SIGHUP),
     ],
     ids=["first load", "reload", "larger maps"],
 )

@@ -119,7 +119,8 @@ def _hook(at: int, before: bool, number: int) -> list[str]:
 def _child(request: dict[str, Any], out: int) -> None:
     from xdpguard.cli import main
 
-    signal.signal(signal.SIGTERM, main._terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, main._terminate)
     sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
     names = _hook(request["at"], request["before"], request["signal"])
     code = main.main(request["words"])

@@ -18,7 +18,9 @@ _STATE = "`xdpguard status` tells what is loaded now; --debug shows the tracebac
 
 def entry() -> None:
     """The console script. Ends the process."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup has SIGHUP ignored
+            signal.signal(number, _terminate)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # A terminal that cannot show a character must not end a command.
@@ -61,7 +63,7 @@ def _failed(error: BaseException, debug: bool) -> int:
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a command as Ctrl-C does: every ``finally`` runs."""
+    """SIGTERM, or the terminal closed (SIGHUP), ends a command as Ctrl-C does: every ``finally`` runs."""
     raise KeyboardInterrupt
 
 

@@ -146,7 +146,7 @@ class Ended:
 
 @contextmanager
 def _signal() -> Iterator[Ended]:
-    """The first Ctrl-C or SIGTERM is a note, so that no line is cut; a second one interrupts what hangs."""
+    """The first signal is a note, so that no line is cut; a second one interrupts what hangs."""
     ended = Ended()
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -154,7 +154,9 @@ def _signal() -> Iterator[Ended]:
             raise KeyboardInterrupt
         ended.pending = True
 
-    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    former = {
+        number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     try:
         yield ended
     finally:

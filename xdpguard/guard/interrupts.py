@@ -1,6 +1,6 @@
-"""Ctrl-C and SIGTERM while the host is being changed: noted at once, heard only between two whole steps.
+"""Signals while the host is being changed: noted at once, heard only between two whole steps.
 
-Owns both signals for the time of a change. A KeyboardInterrupt between a step and the note of how to take it
+Owns these signals for the time of a change. A KeyboardInterrupt between a step and the note of how to take it
 back would leave half of it behind.
 """
 
@@ -14,6 +14,7 @@ from types import FrameType
 
 from xdpguard.errors import Interrupted
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 UNCHANGED = "interrupted before anything was in force; nothing changed"
 
 
@@ -41,7 +42,7 @@ def deferred() -> Iterator[Noted]:
     try:
         # Python runs handlers in the main thread alone, and lets no other thread set them.
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in SIGNALS:
                 if callable(signal.getsignal(number)):
                     former[number] = signal.signal(number, note)
         yield noted
