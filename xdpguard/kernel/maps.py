@@ -213,8 +213,11 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
         if error.errno != errno.E2BIG:
             raise
         needed = max(size.blob_bytes, size.bank_bytes, size.cpu_bytes)
-        why = f"these rules need map values of {needed} bytes, and this kernel takes less (4 MiB on Linux 5.10, "
-        raise OSError(errno.E2BIG, why + "which is about 15,000 rules): use fewer rules") from error
+        raise OSError(
+            errno.E2BIG,
+            f"these rules need map values of {needed} bytes, and this kernel takes less (4 MiB on Linux "
+            "5.10, about 15,000 rules): use fewer rules",
+        ) from error
 
 
 def _create(size: Size, fields: dict[str, int]) -> MapSet:
