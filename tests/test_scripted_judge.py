@@ -53,6 +53,14 @@ def test_a_process_where_nobody_can_be_is_a_fault() -> None:
     assert judged([CONNECT | NOBODY], [CONNECT | NOBODY]).right == 1
 
 
+def test_two_connections_of_the_same_ends_each_get_what_was_told_of_their_process() -> None:
+    other = {**CONNECT, "process.pid": 12, "thread.id": 13}
+    found = judged([CONNECT, other], [other, CONNECT])
+    assert (found.right, found.faults) == (2, [])
+    assert judged([CONNECT, other], [CONNECT, CONNECT]).faults
+    assert judged([CONNECT, other], [CONNECT]).faults
+
+
 @pytest.mark.parametrize("told", [[], [CONNECT, CONNECT], [CONNECT, {**CONNECT, "network.local.port": 4001}]])
 def test_a_missing_a_doubled_and_an_invented_event_are_faults(told: list[dict[str, Any]]) -> None:
     assert len(judged([CONNECT], told).faults) == 1
