@@ -32,10 +32,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)  # before those that are not wanted are taken out
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A run of all stages traces on the oldest and the newest kernel only: it must end within 20 minutes."""
+    """A run of all stages must end within 20 minutes.
+
+    It traces on the oldest and the newest kernel only, and loads 100,000 rules on the default one.
+    """
     between = kernels.listed()[1:-1]
     for item in items:
-        if "traced" in _fixtures(item) and _kernel(item) in between:
+        kernel = _kernel(item)
+        traced_elsewhere = "traced" in _fixtures(item) and kernel in between
+        large_elsewhere = "large" in _fixtures(item) and kernel is not None and kernel.name != DEFAULT
+        if traced_elsewhere or large_elsewhere:
             item.add_marker(pytest.mark.whole_lab)
 
 
