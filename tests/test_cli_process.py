@@ -60,7 +60,7 @@ def run(line: str, stdout: int, unbuffered: str) -> subprocess.CompletedProcess[
     )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_runs_every_finally_and_ends_with_130(number: signal.Signals) -> None:
     with subprocess.Popen(command("unload", "-i", "x"), stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
@@ -72,12 +72,16 @@ def test_a_signal_runs_every_finally_and_ends_with_130(number: signal.Signals) -
     assert child.returncode == 130
 
 
-def test_sighup_ends_the_process_as_the_system_says() -> None:
-    with subprocess.Popen(command("unload", "-i", "x"), stderr=subprocess.PIPE, text=True) as child:
+def test_a_closed_terminal_is_ignored_under_nohup() -> None:
+    ignoring = [word.replace("SIG_DFL", "SIG_IGN") for word in command("unload", "-i", "x")]
+    with subprocess.Popen(ignoring, stderr=subprocess.PIPE, text=True) as child:
         assert child.stderr is not None
         assert child.stderr.readline() == "ready\n"
-        child.send_signal(signal.SIGHUP)
-    assert child.returncode == -signal.SIGHUP
+        status = Path(f"/proc/{child.pid}/status").read_text()
+        child.send_signal(signal.SIGTERM)
+        child.stderr.read()
+    ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+    assert ignored >> (signal.SIGHUP - 1) & 1
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])
