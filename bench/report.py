@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from figures import BARS, Row
 from study import Study, Table
 
+from xdpguard.abi import abi
+
 _HEAD = """# Benchmarks
 
 Made by `sudo ./bench/run{quick}` on {day}; do not edit, run it again. Every figure is a ratio or a
@@ -19,14 +21,15 @@ them.
 cost has everything in it: parsing, deciding, counting by rule, protocol and action. The two bare tries only
 look both addresses up: no ports, no protocols, no order of rules, no counting.
 """
+_LINES = abi().numbers["XG_FLOW_LINES"]
 _MEMORY = """## What the flow memory does, and what a miss costs
 
-Each CPU remembers, per hook, the rule of up to 1,536 IPv4 flows (512 lines of three) or 512 IPv6 flows; an
-entry holds every field that the rules look at, so a hit is exact. With one flow or 256 flows nearly every
-packet is a hit and the number of rules does not show. With 4,096 flows in turn, or 65,536, nearly every
-packet is a miss: the memory is searched in vain and written, and the tables are searched as well. So those
-columns, and "256 rules, all new flows" below, are what a miss costs; a flood from ever new addresses or
-ports pays that for each packet. Real traffic lies in between: see the Zipf column.
+Each CPU remembers, per hook, the rule of up to {four:,} IPv4 flows ({lines:,} lines of three) or {lines:,}
+IPv6 flows; an entry holds every field that the rules look at, so a hit is exact. With one flow or 256 flows
+nearly every packet is a hit and the number of rules does not show. With 4,096 flows in turn, or 65,536, most
+or nearly all packets are a miss: the memory is searched in vain and written, and the tables are searched as
+well. So those columns, and "256 rules, all new flows" below, are what a miss costs; a flood from ever new
+addresses or ports pays that for each packet. Real traffic lies in between: see the Zipf column.
 """
 _HOW = """## How it is measured
 
@@ -57,7 +60,7 @@ def markdown(study: Study, machine: Sequence[tuple[str, str]], plot: str | None)
         parts.append(
             f"## Cost by number of rules\n\n![added cost by number of rules, every system]({plot})\n"
         )
-    parts += [_curves(study), _MEMORY]
+    parts += [_curves(study), _MEMORY.format(four=3 * _LINES, lines=_LINES)]
     parts += [_section(table) for table in study.tables]
     floors = ", ".join(
         f"{hook.upper()} {least:.0f}-{most:.0f} ns"
