@@ -3,7 +3,7 @@
 // Rules are split by how specific their addresses are (xdpguard/classify/split.py). Specific on both sides: found in
 // a hash of pairs of address classes. On one side: in a list of that address's class. On none, and the few that
 // fit nowhere else: by bit vectors (wide.h). Of each group the first match is found; the first of those wins. What a
-// rule says beside its specific addresses is a condition: six lanes of one word that are compared at once.
+// rule says beside its specific addresses is a condition: five lanes of one word that are compared at once.
 #ifndef XDPGUARD_CLASSIFY_H
 #define XDPGUARD_CLASSIFY_H
 

@@ -74,9 +74,10 @@ class _View:
 
 def build(columns: Columns) -> Engine:
     """Raises NoRoom."""
-    views = [_view(columns, family) for family in FAMILIES]
+    members = lanes.members(columns["l4"], lanes.L4_SIZE)
+    views = [_view(columns, members, family) for family in FAMILIES]
     groups = _split(views)
-    arp = _members(columns)[:, _ARP][columns["l4"].ids]
+    arp = members[:, _ARP][columns["l4"].ids]
     arp_fallback = _first(arp & _anything(columns, (*_OTHERS, "src4", "dst4", "src6", "dst6")))
     is_wide = arp & (np.arange(len(arp)) < arp_fallback)
     for view, group in zip(views, groups, strict=True):
@@ -111,10 +112,6 @@ def _split(views: list[_View]) -> list[Numbers]:
     )
 
 
-def _members(columns: Columns) -> NDArray[np.bool_]:
-    return lanes.members(columns["l4"], lanes.L4_SIZE)
-
-
 def _anything(columns: Columns, names: tuple[str, ...]) -> NDArray[np.bool_]:
     """The rules that look at none of these dimensions."""
     found: NDArray[np.bool_] = np.logical_and.reduce([columns[name].ids == ANY for name in names])
@@ -125,8 +122,9 @@ def _first(mask: NDArray[np.bool_]) -> int:
     return int(np.nonzero(mask)[0][0]) if mask.any() else NO_RULE
 
 
-def _view(columns: Columns, family: int) -> _View:
-    ids, members = columns["l4"].ids, _members(columns)
+def _view(columns: Columns, members: NDArray[np.bool_], family: int) -> _View:
+    """``members``: the L4 indices of each set, see ``lanes.members``."""
+    ids = columns["l4"].ids
     values = lanes.l4_values(family)
     names = (f"src{family}", f"dst{family}")
     own = members[:, values]
