@@ -150,6 +150,19 @@ def test_a_new_cgroup_is_found_by_the_next_walk_and_walks_are_rationed(tmp_path:
     assert paths.path(identity) == "/system.slice/late"
 
 
+def test_a_new_cgroup_whose_path_is_told_is_found_without_a_walk(tmp_path: Path) -> None:
+    top = tree(tmp_path, "sys/fs/cgroup/unified").parent
+    paths = CgroupPaths(tmp_path, Notes(), Clock())
+    assert paths.path(0) is None
+    (top / "late").mkdir()
+    identity = (top / "late").stat().st_ino
+    assert not paths.lies_at(identity, f"/system.slice/docker-{A}.scope")
+    assert not paths.lies_at(identity, "/system.slice/gone")
+    assert paths.path(identity) is None
+    assert paths.lies_at(identity, "/system.slice/late")
+    assert paths.path(identity) == "/system.slice/late"
+
+
 def test_more_cgroups_than_are_walked_is_noted(tmp_path: Path) -> None:
     tree(tmp_path, "sys/fs/cgroup/unified")
     notes = Notes()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trace_bytes import ID, SECOND, Host, process
+from trace_bytes import ID, SECOND, Host, process, task
 from trace_samples import ends, event, record
 
 from xdpguard.trace.cgroups import FRESH, NOWHERE, RETAINED, SIZE, SOON
@@ -90,11 +90,24 @@ def test_proc_of_a_number_that_was_used_again_is_not_asked() -> None:
 
 def test_what_proc_told_of_an_unknown_id_stays_with_the_id() -> None:
     host = Host()
-    host.container(PATH, identity=0)
+    host.container(PATH)
+    host.paths.clear()  # newer than the last walk
     host.proc[4242] = process(4242, 5, cgroup=PATH)
     assert name(host, 0) == "web"
     place = host.cgroups.of(ProcessKey(4243, 6 * SECOND), 77, 1)
     assert place.container is not None
+
+
+def test_what_proc_told_before_a_process_was_moved_is_not_its_new_cgroup_s() -> None:
+    host = Host()
+    host.container(PATH)
+    host.paths.clear()
+    host.cgroups_there["/system.slice/docker.service"] = 76
+    host.proc[4242] = process(4242, 5, cgroup="/system.slice/docker.service")
+    assert host.cgroups.of(CURL, 76, 0).path == "/system.slice/docker.service"
+    assert host.cgroups.of(CURL, 77, 1) == NOWHERE
+    host.proc[4242] = process(4242, 5, cgroup=PATH)
+    assert host.cgroups.of(CURL, 77, 2, refresh=True).path == PATH
 
 
 def test_places_are_bounded_and_evictions_counted() -> None:
@@ -114,44 +127,74 @@ def selection(host: Host, **wanted: Any) -> Selection:
     return Selection(Wanted(Filter(**wanted)), host.cgroups)
 
 
-def test_a_wanted_container_s_cgroup_is_told_once() -> None:
+def test_an_unwanted_cgroup_is_told_once() -> None:
+    host = Host()
+    host.container(PATH)
+    chosen = selection(host, containers=frozenset({"other"}))
+    chosen.decide(CURL, 77, 0)
+    chosen.decide(CURL, 77, 0)
+    assert chosen.news() == [(77, False)]
+    assert chosen.news() == []
+
+
+def test_a_wanted_container_passes_as_it_does_anyway() -> None:
     host = Host()
     host.container(PATH)
     chosen = selection(host, containers=frozenset({"web"}))
     chosen.decide(CURL, 77, 0)
-    chosen.decide(CURL, 77, 0)
-    assert chosen.news() == [(77, True)]
     assert chosen.news() == []
 
 
-def test_a_container_that_gets_its_name_later_is_told_then() -> None:
+def test_a_container_is_rejected_only_once_it_has_a_name() -> None:
     host = Host()
     host.container(PATH, name=None)
-    chosen = selection(host, containers=frozenset({"web"}))
+    chosen = selection(host, containers=frozenset({"other"}))
     chosen.decide(CURL, 77, 0)
     assert chosen.news() == []
     host.container(PATH)
     chosen.decide(CURL, 77, SOON)
-    assert chosen.news() == [(77, True)]
+    assert chosen.news() == [(77, False)]
 
 
-def test_an_id_that_many_containers_share_is_not_selected() -> None:
+def test_a_container_whose_first_process_was_seen_elsewhere_before_is_not_rejected() -> None:
+    host = Host(Filter(containers=frozenset({"web"})))
+    host.container(PATH)
+    host.paths.clear()
+    host.cgroups_there["/system.slice/docker.service"] = 76
+    host.proc[4242] = process(4242, 5, cgroup="/system.slice/docker.service")
+    host.session.feed([task("FORK", pid=4242, start_time=5 * SECOND, cgroup=76)])
+    host.proc[4242] = process(4242, 5, cgroup=PATH)
+    host.session.feed([task("EXEC", pid=4242, start_time=5 * SECOND, cgroup=77)])
+    assert host.session.decisions() == [(76, False)]
+
+
+def test_an_id_that_many_containers_share_is_not_rejected() -> None:
     host = Host(ids_tell=False)
     host.container(PATH, identity=0)
     host.paths[77] = "/"
     host.proc[4242] = process(4242, 5, cgroup=PATH)
-    chosen = selection(host, containers=frozenset({"web"}))
+    chosen = selection(host, containers=frozenset({"other"}))
     chosen.decide(CURL, 77, 0)
     assert chosen.news() == []
 
 
-def test_containers_that_run_already_are_selected_by_a_survey() -> None:
+def test_what_runs_already_is_judged_by_a_survey() -> None:
     host = Host()
     host.container(PATH)
     chosen = selection(host, containers=frozenset({ID[:12]}))
     chosen.survey([(1, "/"), (5, "/user.slice"), (77, PATH)], 0)
-    chosen.survey([(77, PATH)], 0)
-    assert chosen.news() == [(77, True)]
+    chosen.survey([(5, "/user.slice"), (77, PATH)], 0)
+    assert chosen.news() == [(5, False)]
+
+
+def test_with_no_room_the_cgroup_rejected_first_is_let_pass_and_judged_anew() -> None:
+    host = Host()
+    for identity in (5, 6, 7):
+        host.paths[identity] = f"/{identity}.slice"
+    chosen = Selection(Wanted(Filter(containers=frozenset({"web"}))), host.cgroups, size=2)
+    for identity in (5, 6, 7, 5):
+        chosen.decide(CURL, identity, 0)
+    assert chosen.news() == [(5, False), (6, False), (5, True), (7, False), (6, True), (5, False)]
 
 
 def test_without_a_wanted_container_nothing_is_looked_up() -> None:

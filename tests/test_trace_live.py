@@ -183,7 +183,7 @@ def test_without_names_no_container_is_asked_for(
     made: list[FakeTracing], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Any] = []
-    monkeypatch.setattr(live, "Cgroups", lambda path, container, *_, **__: given.append(container))
+    monkeypatch.setattr(live, "Cgroups", lambda path, lies_at, container, *_, **__: given.append(container))
     for names in (True, False):
         with Live(Filter(), names=names):
             pass
@@ -206,7 +206,7 @@ def test_cgroup_ids_of_a_v1_hierarchy_are_looked_up_in_it(
     assert ids_tell
 
 
-def test_a_container_that_runs_already_is_selected_before_the_first_event(
+def test_what_runs_already_and_is_not_wanted_is_rejected_before_the_first_event(
     made: list[FakeTracing], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     identity = "ab" * 32
@@ -214,7 +214,7 @@ def test_a_container_that_runs_already_is_selected_before_the_first_event(
     monkeypatch.setattr(FakeTracing, "cgroup_controller", "memory")
     monkeypatch.setattr(FakeTracing, "cgroup_root", tmp_path)
     with Live(Filter(containers=frozenset({identity[:12]}))):
-        assert made[0].asked == [f"select {(tmp_path / 'docker' / identity).stat().st_ino} True"]
+        assert made[0].asked == [f"select {(tmp_path / 'docker').stat().st_ino} False"]
 
 
 def test_interfaces_are_listed_for_all_namespaces_at_once_and_not_too_often(

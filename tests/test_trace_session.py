@@ -265,18 +265,18 @@ def test_bytes_that_are_no_event_are_lost_and_not_silent() -> None:
     assert ledger.total.lost == {"malformed": 1, "unread": 1}
 
 
-def test_a_new_container_is_selected_as_soon_as_it_executes() -> None:
-    host = Host(Filter(containers=frozenset({"web"})))
+def test_an_unwanted_container_is_rejected_as_soon_as_it_executes() -> None:
+    host = Host(Filter(containers=frozenset({"other"})))
     host.container(PATH)
     host.session.feed([task("EXEC", host.now, path=b"/bin/sh")])
-    assert host.session.decisions() == [(77, True)]
+    assert host.session.decisions() == [(77, False)]
 
 
-def test_a_running_container_is_selected_by_a_survey() -> None:
+def test_of_what_runs_already_all_but_the_wanted_container_is_rejected_by_a_survey() -> None:
     host = Host(Filter(containers=frozenset({"web"})))
     host.container(PATH)
-    host.session.survey([(77, PATH)])
-    assert host.session.decisions() == [(77, True)]
+    host.session.survey([(5, "/user.slice"), (77, PATH)])
+    assert host.session.decisions() == [(5, False)]
     assert [one.container and one.container.id for one in host.records([event("CLOSE")])] == [ID]
 
 

@@ -100,13 +100,15 @@ class Host:
     ) -> None:
         self.now = 200 * SECOND
         self.proc: dict[int, Process] = {}
-        self.paths: dict[int, str] = {}
+        self.paths: dict[int, str] = {}  # what a walk has found
+        self.cgroups_there: dict[str, int] = {}
         self.containers: dict[str, Container] = {}
         self.interfaces = {(NETNS, 2): "eth0"}
         self.processes = Processes(lambda pid: self.proc.get(pid))
         self.known = KnownSockets()
         self.cgroups = Cgroups(
             lambda identity: self.paths.get(identity),
+            lambda identity, path: self.cgroups_there.get(path) == identity,
             lambda path: self.containers.get(path),
             self.processes,
             ids_tell,
@@ -127,6 +129,7 @@ class Host:
 
     def container(self, path: str, name: str | None = "web", identity: int = 77) -> None:
         self.paths[identity] = path
+        self.cgroups_there[path] = identity
         self.containers[path] = Container(ID, "docker", name)
 
     def records(self, raw: Iterable[bytes]) -> list[Record]:

@@ -9,6 +9,7 @@
 
 #define XG_COMM 16  // TASK_COMM_LEN
 #define XG_PATH 256 // bytes of an executable's path, cut at the end
+#define XG_MAX_CGROUPS 16384 // that a filter may reject at a time
 
 enum xg_event_kind {
 	XG_EV_CONNECT = 1,    // established by us
@@ -146,7 +147,7 @@ enum xg_filter_field {
 	XG_SET_UID,
 	XG_SET_PORT,
 	XG_SET_NETNS,
-	XG_SET_CGROUP,
+	XG_SET_CGROUP, // those that are not wanted; of all others here, those that are
 	XG_SET_NETWORK, // in a map of its own
 };
 

@@ -44,7 +44,7 @@ static __always_inline int owner_is_wanted(const struct xg_owner *owner)
 		return 0;
 	if (!process_is_wanted(owner->pid, owner->uid))
 		return 0;
-	return !HAS_FILTER(XG_SET_CGROUP) || in_set(XG_SET_CGROUP, owner->cgroup);
+	return !HAS_FILTER(XG_SET_CGROUP) || !in_set(XG_SET_CGROUP, owner->cgroup);
 }
 
 static __always_inline int in_network(u32 family, const u8 *address)

@@ -42,14 +42,27 @@ class CgroupPaths:
             self._walk()
         return self._paths.get(identity)
 
+    def lies_at(self, identity: int, path: str) -> bool:
+        """Is ``path`` the cgroup of that id? Needs no walk; if so, it is known from now on."""
+        try:
+            found = (self._root() / path.lstrip("/")).stat().st_ino == identity
+        except OSError:
+            return False
+        if found:
+            self._paths[identity] = path
+        return found
+
     def listed(self) -> list[tuple[int, str]]:
         """(id, path) of every cgroup that is there now."""
         self._walk()
         return list(self._paths.items())
 
-    def _walk(self) -> None:
+    def _root(self) -> Path:
         unified = os.access(self._mount / "cgroup.controllers", os.F_OK)
-        top = self._top or (self._mount if unified else self._mount / "unified")
+        return self._top or (self._mount if unified else self._mount / "unified")
+
+    def _walk(self) -> None:
+        top = self._root()
         found = dict(_directories(top, self._size + 1))
         if len(found) > self._size:
             found.popitem()

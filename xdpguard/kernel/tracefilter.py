@@ -12,7 +12,7 @@ from xdpguard.kernel import bpf
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
-_CGROUPS = 4096  # that may be selected beside what is set from the start
+_CGROUPS = _NUMBERS["XG_MAX_CGROUPS"]  # rejected at a time
 _PRESENT = b"\1"
 
 
@@ -23,7 +23,7 @@ class KernelFilter:
     An event whose owner is not known passes ``pids``, ``uids`` and ``by_cgroup``: user space decides on it.
     Fork, exec and exit are filtered by ``kinds`` only, since every event's ancestry needs them. Ports and
     networks match the local or the remote end; ``pids`` are processes (thread groups) as the host counts.
-    ``by_cgroup``: only what ``Tracing.select_cgroup`` has selected.
+    ``by_cgroup``: not what ``Tracing.select_cgroup`` has rejected. A cgroup that nobody has judged passes.
     """
 
     kinds: frozenset[int] = frozenset()  # enum xg_event_kind
@@ -75,9 +75,9 @@ class KernelFilter:
 
 
 def select_cgroup(sets: int, cgroup: int, wanted: bool) -> None:
-    """Add it to or take it from a map of ``create_sets``. OSError E2BIG: too many are selected."""
+    """In a map of ``create_sets``. OSError E2BIG: ``XG_MAX_CGROUPS`` are rejected already."""
     key = _set_key("XG_SET_CGROUP", cgroup)
-    if wanted:
+    if not wanted:
         bpf.map_update(sets, key, _PRESENT)
         return
     try:

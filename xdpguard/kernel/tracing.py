@@ -164,7 +164,10 @@ class Tracing:
         return self._lost_tasks
 
     def select_cgroup(self, cgroup: int, wanted: bool) -> None:
-        """With ``by_cgroup``: from now on pass, or no longer pass, what this cgroup's processes do."""
+        """With ``by_cgroup``: pass (as at first), or no longer pass, what this cgroup's processes do.
+
+        ``XG_MAX_CGROUPS`` may be rejected at a time.
+        """
         try:
             tracefilter.select_cgroup(self._maps.fds["XG_MAP_SETS"], cgroup, wanted)
         except OSError as error:

@@ -37,6 +37,8 @@ class _Entry:
 class Cgroups:
     """``path``: id -> path, None: no such cgroup. ``container``: path -> container; None: do not ask.
 
+    ``lies_at``: has the cgroup of that path that id? /proc tells where a process is, an event where it was:
+    two places for one that a runtime moves into its container.
     ``ids_tell``: the ids are of the hierarchy that holds the containers, and ``path`` knows that one. Else a
     cgroup may hold processes of many containers, and /proc/PID/cgroup of the process is asked first.
     """
@@ -44,13 +46,15 @@ class Cgroups:
     def __init__(
         self,
         path: Callable[[int], str | None],
+        lies_at: Callable[[int, str], bool],
         container: Callable[[str], Container | None] | None,
         processes: Processes,
         ids_tell: bool,
     ) -> None:
         self.evicted = 0
         self._ids_tell = ids_tell
-        self._path, self._container, self._processes = path, container, processes
+        self._path, self._lies_at = path, lies_at
+        self._container, self._processes = container, processes
         self._places: dict[int | str, _Entry] = {}
 
     def of(self, process: ProcessKey, identity: int | None, now: int, refresh: bool = False) -> Place:
@@ -64,9 +68,10 @@ class Cgroups:
         path = self._processes.cgroup(process, refresh)
         if path is None:
             return place
-        # What one process tells of an id that nobody else knows is kept with the id.
-        known = identity if self._ids_tell and identity is not None else path
-        return self._at(known, path, now)
+        if not self._ids_tell or identity is None:
+            return self._at(path, path, now)
+        # What one process tells of an id that nobody else knows is kept with the id, if it is true of it.
+        return self._at(identity, path, now) if self._lies_at(identity, path) else place
 
     def home(self, process: ProcessKey, identity: int, now: int) -> Place:
         """What is true of every process with that cgroup id. Without a path: nothing is known to be."""

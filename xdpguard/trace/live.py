@@ -149,6 +149,7 @@ class Live:
         processes = self._processes = Processes(self._resolver.process)
         cgroups = Cgroups(
             paths.path if paths is not None else lambda _: None,
+            paths.lies_at if paths is not None else lambda *_: False,
             self._resolver.container if names else None,
             processes,
             ids_tell=paths is not None,
@@ -182,12 +183,10 @@ class Live:
             self._reseeding = now + max(RESEEDED, 20 * (now - began))
 
     def _cgroup_paths(self) -> CgroupPaths | None:
-        """The ids are of v2, else of one v1 hierarchy: they are looked up where they are of."""
-        top = None
-        if self.tracing.cgroup_controller:
-            top = self.tracing.cgroup_root
-            if top is None:
-                return None
+        """The ids are of v2, else of one v1 hierarchy: they are looked up there. None: not mounted."""
+        top = self.tracing.cgroup_root
+        if top is None:
+            return None
         return CgroupPaths(Path("/"), Notes(), time.monotonic, top=top)
 
     def _decide(self) -> None:

@@ -1,23 +1,26 @@
-"""--container in the kernel: which cgroup ids are wanted, told as the cgroups appear. Pure.
+"""--container in the kernel: which cgroup ids are not wanted, told as the cgroups appear. Pure.
 
-The kernel lets pass only what selected cgroups do; forks and execs always, so that a new container's cgroup
-is heard of before its first connection. What is not decided stays unselected.
+What must never break: a wanted container's first connection is not missed. So the kernel lets pass what a
+cgroup does that nobody has judged yet, and user space filters that; from then on an unwanted one is rejected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
+from xdpguard.abi import abi
 from xdpguard.trace.cgroups import Cgroups
 from xdpguard.trace.model import ProcessKey
 from xdpguard.trace.wanted import Wanted
 
-_SIZE = 65536  # ids remembered as decided
+SIZE = abi().numbers["XG_MAX_CGROUPS"]
 
 
 class Selection:
-    def __init__(self, wanted: Wanted, cgroups: Cgroups) -> None:
-        self._wanted, self._cgroups = wanted, cgroups
+    """``size``: cgroups rejected at a time; the one rejected first passes again, to be judged anew."""
+
+    def __init__(self, wanted: Wanted, cgroups: Cgroups, size: int = SIZE) -> None:
+        self._wanted, self._cgroups, self._size = wanted, cgroups, size
         self._active = bool(wanted.filter.containers)
         self._decided: dict[int, bool] = {}
         self._news: list[tuple[int, bool]] = []
@@ -34,15 +37,19 @@ class Selection:
             self._note(identity, self._wanted.decides(self._cgroups.home(process, identity, now)))
 
     def news(self) -> list[tuple[int, bool]]:
-        """(id, wanted) since the last call; each once. Only what is wanted: at first nothing is selected."""
+        """(id, wanted) since the last call, in the order in which the kernel is to hear it."""
         found, self._news = self._news, []
         return found
 
     def _note(self, identity: int, decision: bool | None) -> None:
-        if decision is None:
+        if decision is None or self._decided.get(identity) == decision:
             return
-        if len(self._decided) >= _SIZE:
-            del self._decided[next(iter(self._decided))]
-        if decision and not self._decided.get(identity):
+        if len(self._decided) >= self._size:
+            oldest = next(iter(self._decided))
+            if not self._decided.pop(oldest):
+                self._news.append((oldest, True))
+        if not decision:
+            self._news.append((identity, False))
+        elif self._decided.get(identity) is False:
             self._news.append((identity, True))
         self._decided[identity] = decision

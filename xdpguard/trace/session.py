@@ -123,8 +123,9 @@ class Session:
     def _noticed(self, item: Event | TaskEvent) -> Event | TaskEvent:
         """Look at once at what may be gone when its turn comes."""
         if isinstance(item, TaskEvent):
+            noticed = self._attributor.executed(item) if item.kind == "exec" else item
             self._selection.decide(item.process, item.cgroup, self._attributor.now)
-            return self._attributor.executed(item) if item.kind == "exec" else item
+            return noticed
         owner = item.owner
         if owner is not None and owner.attribution != "kernel":
             self._attributor.meet(owner)
