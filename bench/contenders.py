@@ -48,7 +48,12 @@ class Ours:
         slots.write(self.maps, 1, tables.blob.tobytes())
         self.maps.word = maps.Word(1, 0)
         if account_owners:
-            self.maps.fds |= {maps.ACCOUNTS: accounts.create(), maps.OWNERS: owners.create()}
+            host = owners.create()
+            self.maps.fds |= {
+                maps.OWNERS: host.fd,
+                maps.CHANGES: host.changes,
+                maps.ACCOUNTS: accounts.create(),
+            }
         self._loaded = programs.load(self.maps, statistics=True)
         self.xdp, self.tc = Program("xdp", self._loaded.ingress.fd), Program("tc", self._loaded.egress.fd)
         self.instructions = (self._loaded.ingress.instructions or 0, self._loaded.egress.instructions or 0)
@@ -76,15 +81,13 @@ class Ours:
     def own(self, headers: Headers) -> None:
         """Make this process the owner of each flow: the local end is the destination."""
         key = netns.identity().key
+        host = owners.Owners(self.maps.fds[maps.OWNERS], self.maps.fds[maps.CHANGES])
         value = owners.value(start_time=1, cgroup=1, pid=os.getpid(), uid=0, gid=0, comm="bench")
         for ends, ports, protocol in zip(
             headers.ends[:, :, 1].tolist(), headers.ports.tolist(), headers.protocol.tolist(), strict=True
         ):
             remote, local = IPv4Address(ends[0]), IPv4Address(ends[1])
-            owners.add(
-                self.maps.fds[maps.OWNERS],
-                owners.key(key, protocol, local, ports[1], remote, ports[0]), value,
-            )  # fmt: skip
+            host.add(owners.key(key, protocol, local, ports[1], remote, ports[0]), value)
 
     def decided(self) -> tuple[int, int]:
         """(packets decided by the rules or the default, packets decided by neither) so far, both hooks."""

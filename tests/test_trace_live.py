@@ -65,7 +65,7 @@ class FakeTracing:
 class NotKept:
     """The map of owners, which is not to be had."""
 
-    fd = None
+    map = None
     note = ""
 
     def __init__(self, whole: bool) -> None:

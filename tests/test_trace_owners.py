@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import ip_address
 
 import pytest
@@ -22,36 +22,47 @@ ALICE, BOB = ProcessKey(10, 5 * TICK), ProcessKey(11, 6 * TICK)
 ANY = "0.0.0.0"
 
 
-class Map(dict[bytes, Remembered]):
-    """What ``kernel.owners`` does with the kernel's map."""
+class Map(owners.Owners):
+    """What ``kernel.owners`` does with the kernel's map; a dictionary here."""
+
+    def __init__(self) -> None:
+        super().__init__(-1, -1)
+        self.living: list[set[int]] = []
+        self.found: dict[bytes, Remembered] = {}
+
+    def entries(self) -> Iterator[tuple[bytes, Remembered]]:
+        yield from list(self.found.items())
+
+    def add(self, entry: bytes, owner: bytes) -> bool:
+        new = entry not in self.found
+        self.found.setdefault(entry, Remembered(int(owner), 0, False, False))
+        return new
+
+    def remove(self, entry: bytes) -> bool:
+        return self.found.pop(entry, None) is not None
+
+    def clear(self) -> None:
+        self.found.clear()
+
+    def forget_namespaces(self, living: Collection[int]) -> None:
+        self.living.append(set(living))
 
     def put(self, local: str, process: ProcessKey, *, netns: int = COOKIE, kernel: bool = False,
             ended: bool = False) -> None:  # fmt: skip
         found = Remembered(process.pid, process.start_time, kernel, ended)
-        self[owners.key(netns, 17, ip_address(local), 700, None, None)] = found
+        self.found[owners.key(netns, 17, ip_address(local), 700, None, None)] = found
 
     def pids(self) -> list[int]:
-        return [one.pid for one in self.values()]
+        return [one.pid for one in self.found.values()]
 
 
 @pytest.fixture
 def book(monkeypatch: pytest.MonkeyPatch) -> Map:
-    found = Map()
-
     def value(**known: object) -> bytes:
         return repr(known["pid"]).encode()
 
-    def add(fd: int, entry: bytes, owner: bytes) -> bool:
-        new = entry not in found
-        found.setdefault(entry, Remembered(int(owner), 0, False, False))
-        return new
-
-    monkeypatch.setattr(owners, "entries", lambda fd: list(found.items()))
-    monkeypatch.setattr(owners, "remove", lambda fd, entry: found.pop(entry, None) is not None)
-    monkeypatch.setattr(owners, "clear", lambda fd: found.clear())
     monkeypatch.setattr(owners, "value", value)
-    monkeypatch.setattr(owners, "add", add)
-    return found
+    return Map()
 
 
 def open_socket(local: str = ANY, *holders: ProcessKey, dual: bool = False) -> SeededSocket:
@@ -70,7 +81,7 @@ def there(*sockets: SeededSocket) -> Existing:
 def test_who_still_has_the_socket_is_still_its_owner(book: Map) -> None:
     later = ProcessKey(ALICE.pid, ALICE.start_time + TICK // 2)  # /proc tells whole ticks only
     book.put(ANY, later)
-    assert seeds.forget(0, there(open_socket(ANY, BOB, ALICE))) == 0
+    assert seeds.forget(book, there(open_socket(ANY, BOB, ALICE))) == 0
     assert book.pids() == [ALICE.pid]
 
 
@@ -90,35 +101,37 @@ def test_who_still_has_the_socket_is_still_its_owner(book: Map) -> None:
 )  # fmt: skip
 def test_who_has_no_such_socket_is_forgotten(book: Map, who: Callable[[Map], None]) -> None:
     who(book)
-    assert seeds.forget(0, there(open_socket(ANY, ALICE))) == 1
-    assert book == {}
+    assert seeds.forget(book, there(open_socket(ANY, ALICE))) == 1
+    assert book.found == {}
 
 
 def test_a_socket_that_no_process_has_stays_the_kernels_and_nobody_elses(book: Map) -> None:
     book.put(ANY, ProcessKey(0, 0), kernel=True)
     book.put("::", ALICE)
-    assert seeds.forget(0, there(open_socket(ANY), open_socket("::"))) == 1
-    assert [one.kernel for one in book.values()] == [True]
+    assert seeds.forget(book, there(open_socket(ANY), open_socket("::"))) == 1
+    assert [one.kernel for one in book.found.values()] == [True]
 
 
 # ---- who is written ----------------------------------------------------------------------------------------
 def test_a_socket_is_written_under_the_cookie_of_its_namespace(book: Map) -> None:
-    assert seeds.write(0, there(open_socket(ANY, ALICE))) == 1
-    assert list(book) == [owners.key(COOKIE, 17, ip_address(ANY), 700, None, None)]
+    assert seeds.write(book, there(open_socket(ANY, ALICE))) == 1
+    assert list(book.found) == [owners.key(COOKIE, 17, ip_address(ANY), 700, None, None)]
 
 
 def test_a_socket_of_both_families_is_written_for_both(book: Map) -> None:
-    assert seeds.write(0, there(open_socket("::", ALICE, dual=True))) == 2
-    assert set(book) == {owners.key(COOKIE, 17, ip_address(one), 700, None, None) for one in (ANY, "::")}
+    assert seeds.write(book, there(open_socket("::", ALICE, dual=True))) == 2
+    assert set(book.found) == {
+        owners.key(COOKIE, 17, ip_address(one), 700, None, None) for one in (ANY, "::")
+    }
 
 
 def test_a_namespace_that_is_not_known_any_more_has_no_entries(book: Map) -> None:
-    assert seeds.write(0, Existing((open_socket(ANY, ALICE),), (), ())) == 0
+    assert seeds.write(book, Existing((open_socket(ANY, ALICE),), (), ())) == 0
 
 
 def test_who_was_captured_in_the_act_is_not_overwritten(book: Map) -> None:
     book.put(ANY, BOB)
-    assert seeds.write(0, there(open_socket(ANY, ALICE))) == 0
+    assert seeds.write(book, there(open_socket(ANY, ALICE))) == 0
     assert book.pids() == [BOB.pid]
 
 
@@ -131,25 +144,23 @@ def hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_without_a_tracer_only_what_is_true_now_stays(book: Map, hosts: None) -> None:
     book.put(ANY, BOB)
-    assert seeds.renewed(0, alone=True) == ("a note",)
+    assert seeds.renewed(book, alone=True) == ("a note",)
     assert book.pids() == [ALICE.pid]
 
 
 def test_what_a_tracer_keeps_is_left_to_it(book: Map, hosts: None) -> None:
     book.put(ANY, BOB)
-    seeds.renewed(0, alone=False)
+    seeds.renewed(book, alone=False)
     assert book.pids() == [BOB.pid]
 
 
 def test_without_cookies_the_sockets_of_dead_namespaces_are_forgotten_beside_a_tracer(
     book: Map, hosts: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[set[int]] = []
-    monkeypatch.setattr(owners, "forget_namespaces", lambda fd, living: told.append(set(living)))
     for cookie in (COOKIE, 0):
         monkeypatch.setattr(netns, "identity", lambda cookie=cookie: Identity(1, INODE, cookie))
-        seeds.renewed(0, alone=False)
-    assert told == [{COOKIE}]
+        seeds.renewed(book, alone=False)
+    assert book.living == [{COOKIE}]
 
 
 @pytest.mark.parametrize("alone", [True, False])
@@ -162,7 +173,7 @@ def test_if_it_cannot_be_found_out_nobody_is_known_unless_a_tracer_knows(
     monkeypatch.setattr(processes, "require_hosts", refuse)
     book.put(ANY, ALICE)
     with pytest.raises(PrivilegeError):
-        seeds.renewed(0, alone=alone)
+        seeds.renewed(book, alone=alone)
     assert book.pids() == ([] if alone else [ALICE.pid])
 
 
@@ -172,5 +183,5 @@ def test_a_trace_without_the_hosts_proc_leaves_the_map_alone(monkeypatch: pytest
 
     monkeypatch.setattr(processes, "require_hosts", refuse)
     keeping = seeds.Keeping(whole=True)
-    assert (keeping.fd, keeping.note) == (None, "the map of socket owners is not kept: no /proc")
+    assert (keeping.map, keeping.note) == (None, "the map of socket owners is not kept: no /proc")
     keeping.close()

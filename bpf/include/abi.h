@@ -4,7 +4,7 @@
 #ifndef XDPGUARD_ABI_H
 #define XDPGUARD_ABI_H
 
-#define XG_ABI_VERSION 2
+#define XG_ABI_VERSION 3
 #define XG_MAGIC 0x64475058 // "XPGd", first word of the control page and of every blob
 
 // ---- limits -------------------------------------------------------------------------------------------
@@ -137,16 +137,25 @@ struct xg_delivery {
 	__u32 pad[7];
 };
 
-// ---- accounts: whose packets they were; per CPU, one map per interface loaded with --account-owners -----------
+// ---- accounts: whose packets they were; one map per interface loaded with --account-owners -----------------
+// ARRAY, key CPU, value struct xg_accounts, then `room` (a power of two) of struct xg_account, by hash; then of each
+// of them the name of its process, of XG_COMM_BYTES. Written by that CPU alone, like the counters.
 enum xg_account_kind {
+	XG_ACCOUNT_FREE,     // nobody has it yet
 	XG_ACCOUNT_OWNER,    // a process, or a user of whom only the socket is known: then pid is 0
 	XG_ACCOUNT_KERNEL,   // no process asks for it: ARP, neighbour discovery, multicast membership, kernel sockets
 	XG_ACCOUNT_NO_OWNER, // TCP or UDP whose owner is not known
 	XG_ACCOUNT_NO_PORTS, // nothing to look for: other protocols, later fragments, unreadable headers
 	XG_ACCOUNT_NO_ROOM,  // no account free for this process: those of one user and cgroup together
-	XG_ACCOUNT_KINDS = 5,
+	XG_ACCOUNT_KINDS = 6,
 };
 #define XG_NO_UID 0xffffffff // (uid_t)-1: not known
+#define XG_COMM_BYTES 16
+#define XG_ACCOUNT_HOPS 8    // places that a key may have
+#define XG_NOBODY_KINDS 8
+#define XG_NOBODIES (XG_HOOKS * XG_NOBODY_KINDS)
+#define XG_KNOWN_LINES 1024  // a power of two; see known.h
+#define XG_KNOWN_BYTES 65536
 struct xg_account_key {
 	__u64 start_time; // of the process, as in struct xg_owner
 	__u64 cgroup;     // 0: not known
@@ -156,9 +165,32 @@ struct xg_account_key {
 	__u32 kind; // enum xg_account_kind
 };
 struct xg_account {
+	struct xg_account_key key; // `kind` is stored last
 	struct xg_count all;
 	struct xg_count dropped; // of all: verdict drop, or aborted
-	__u8 comm[16];           // on the CPU that made the account; else empty
+};
+struct xg_asked { // the account that is looked for
+	struct xg_account_key key;
+	__u8 comm[XG_COMM_BYTES];
+	__u64 ends[6];     // struct xg_owner_key, by which the map of owners is asked
+	__u64 told_cgroup; // what the sending socket says itself
+	__u32 told_uid;
+	__u32 told; // 1: the socket told
+	__u64 zero[2]; // always 0: see HIDE in memory.h
+};
+struct xg_accounts {
+	__u8 known[XG_KNOWN_BYTES];
+	struct xg_asked asked[XG_HOOKS];
+	struct xg_account nobody[XG_NOBODIES]; // of no process: at hook * XG_NOBODY_KINDS + kind
+};
+
+// ---- the host's one map of changes to the map of owners: what is remembered of that map is right as long as the words of
+// its ends are what they were ---------------------------------------------------------------------------------
+#define XG_CHANGES 4096
+struct xg_changes {
+	__u64 all;               // another random number with each change by user space
+	__u64 ends[XG_CHANGES];  // by both ports: changes of a connection
+	__u64 local[XG_CHANGES]; // by the local port: changes of who listens there
 };
 
 #include "tables.h"

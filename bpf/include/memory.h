@@ -13,7 +13,8 @@
 #define XG_MAP_TARGETS 0x7e000004  // DEVMAP_HASH: ifindex -> ifindex of redirect targets
 #define XG_MAP_DELIVERY 0x7e000005 // ARRAY: CPU -> struct xg_delivery, mmapable; of the tracepoint programs
 #define XG_MAP_OWNERS 0x7e000006   // LRU_HASH: struct xg_owner_key -> struct xg_owner; see owners.h. One for the whole host
-#define XG_MAP_ACCOUNTS 0x7e000007 // PERCPU_HASH: struct xg_account_key -> struct xg_account; of one interface
+#define XG_MAP_ACCOUNTS 0x7e000007 // ARRAY, key CPU, value struct xg_accounts and more, mmapable; of one interface
+#define XG_MAP_CHANGES 0x7e000008  // ARRAY of one struct xg_changes, mmapable. One for the whole host
 #define XG_NUMBER_BLOB_MASK 0x7e000011    // bytes of a blob - 8: keeps an offset inside and 8-byte aligned
 #define XG_NUMBER_COUNTER_MASK 0x7e000012 // counters of a CPU - 1
 #define XG_NUMBER_FLAGS 0x7e000013        // XG_FLAG_* of the interface
@@ -21,6 +22,8 @@
 #define XG_NUMBER_NETNS 0x7e000015         // inode number of the network namespace
 #define XG_NUMBER_BULK_TX_EXACT 0x7e000016 // 1: the driver's xdp_bulk_tx tells exactly what was lost
 #define XG_NUMBER_NETNS_KEY 0x7e000017     // what struct xg_owner_key names the network namespace by
+#define XG_NUMBER_ACCOUNT_MASK 0x7e000018  // accounts by hash - 1, in bytes of struct xg_account
+#define XG_NUMBER_KNOWN 0x7e000019         // 1: remember whose a flow is
 // Offsets of kernel fields, from BTF.
 #define XG_NUMBER_PROG_AUX 0x7e000021       // bpf_prog.aux
 #define XG_NUMBER_AUX_ID 0x7e000022         // bpf_prog_aux.id

@@ -7,6 +7,7 @@
 #ifndef XDPGUARD_OWNERS_H
 #define XDPGUARD_OWNERS_H
 
+#include "changes.h"
 #include "socket.h"
 
 // In one place, since the stack is small; both begin with the addresses.
@@ -31,6 +32,18 @@ static __always_inline void fill_place(union place *place, u64 sk)
 	place->key.protocol = protocol;
 }
 
+static __always_inline void set_owner(struct xg_owner_key *key, struct xg_owner *owner, u64 flags)
+{
+	map_update(MAP(XG_MAP_OWNERS), key, owner, flags);
+	count_change(key->local_port, key->remote_port);
+}
+
+static __always_inline void unset_owner(struct xg_owner_key *key)
+{
+	map_delete(MAP(XG_MAP_OWNERS), key);
+	count_change(key->local_port, key->remote_port);
+}
+
 static __always_inline void no_remote_end(struct xg_owner_key *key)
 {
 	__builtin_memset(key->remote, 0, sizeof(key->remote));
@@ -41,9 +54,9 @@ static __always_inline void no_remote_end(struct xg_owner_key *key)
 static __always_inline void remember_owner(struct xg_owner_key *key, struct xg_owner *owner)
 {
 	if (owner->attribution == XG_BY_NOBODY)
-		map_delete(MAP(XG_MAP_OWNERS), key);
+		unset_owner(key);
 	else
-		map_update(MAP(XG_MAP_OWNERS), key, owner, UPDATE_ANY);
+		set_owner(key, owner, UPDATE_ANY);
 }
 
 // Who called listen() or bind(), or sent from a UDP socket without a peer; the remote end in `key` is not looked at.
@@ -54,26 +67,28 @@ static __always_inline void remember_listener(struct xg_owner_key *key, struct x
 	no_remote_end(key);
 	if (owner->attribution == XG_BY_NOBODY)
 		return;
-	map_update(MAP(XG_MAP_OWNERS), key, owner, UPDATE_ANY);
+	set_owner(key, owner, UPDATE_ANY);
 	if (!both)
 		return;
 	key->family = AF_INET;
-	map_update(MAP(XG_MAP_OWNERS), key, owner, UPDATE_NEW);
+	set_owner(key, owner, UPDATE_NEW);
 }
 
 // At the end of a connection, which is marked only: its last packets are still to come. A SYN finds it no more.
 static __always_inline void forget_owner(struct xg_owner_key *key)
 {
 	struct xg_owner *found = map_lookup(MAP(XG_MAP_OWNERS), key);
-	if (found)
-		found->attribution |= XG_ENDED;
+	if (!found)
+		return;
+	found->attribution |= XG_ENDED;
+	count_change(key->local_port, key->remote_port);
 }
 
 static __always_inline void forget_if_of(struct xg_owner_key *key, const struct xg_owner *owner)
 {
 	struct xg_owner *found = map_lookup(MAP(XG_MAP_OWNERS), key);
 	if (found && found->pid == owner->pid && found->start_time == owner->start_time)
-		map_delete(MAP(XG_MAP_OWNERS), key);
+		unset_owner(key);
 }
 
 // At the end of what remember_listener() was told of, unless another process has bound the same meanwhile.

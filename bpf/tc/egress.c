@@ -95,17 +95,19 @@ int xdpguard_egress(struct __sk_buff *skb)
 	f.data = FRESH(skb->data);
 	f.end = FRESH(skb->data_end);
 	struct verdict v = decide(&g, XG_EGRESS, p);
-	u16 macs[6] = {};
-	if (v.action == XG_TX) {
-		if (may_bounce(&f))
-			swapped_macs(f.data, macs);
-		else
-			refuse_tx(&v);
-	}
+	if (v.action == XG_TX && !may_bounce(&f))
+		refuse_tx(&v);
+	HIDE(v.action, hook->zero); // so that what follows is checked once, not once a way
+	HIDE(v.decider, hook->zero);
+	HIDE(v.target, hook->zero);
 	count_skb(skb, g.cpu, p, &v);
 	if (v.action == XG_PASS)
 		return TC_UNSPEC; // filters behind ours still run
-	if (v.action == XG_TX) { // as if the interface had received it
+	f.data = FRESH(skb->data);
+	f.end = FRESH(skb->data_end);
+	if (v.action == XG_TX && may_bounce(&f)) { // as if the interface had received it
+		u16 macs[6];
+		swapped_macs(f.data, macs);
 		set_macs(skb, macs);
 		return bpf_redirect(skb->ifindex, TO_INGRESS);
 	}

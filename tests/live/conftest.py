@@ -14,6 +14,7 @@ import lab as network
 import pytest
 from lab import Lab, Veth
 from test_lifecycle_support import Site, made
+from test_owners_support import Book, accounted
 
 from xdpguard.kernel import bpf, lock, owners
 
@@ -76,6 +77,12 @@ def own_owners(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     owners.release()
     for part in ("kept", "used"):
         (lock.FOLDER / f"{names[part]}.lock").unlink(missing_ok=True)
+
+
+@pytest.fixture
+def book(site: Site) -> Iterator[Book]:
+    """The rules drop UDP port 9; the interface is accounted. For tests with ``own_owners``."""
+    yield from accounted(site)
 
 
 @pytest.fixture

@@ -56,7 +56,12 @@ class Bench:
         slots.write(self.maps, 1, tables.blob.tobytes())
         self.maps.word = maps.Word(1, 0)
         if account_owners:
-            self.maps.fds |= {maps.ACCOUNTS: accounts.create(), maps.OWNERS: owners.create()}
+            host = owners.create()
+            self.maps.fds |= {
+                maps.OWNERS: host.fd,
+                maps.CHANGES: host.changes,
+                maps.ACCOUNTS: accounts.create(),
+            }
         self.programs = programs.load(self.maps, statistics=True)
         self._counters = self.maps.counters(1)
 

@@ -6,7 +6,6 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import lab as network
@@ -14,7 +13,7 @@ import pytest
 from lab import PATIENCE, capture, inside
 from packets import eth, icmp, ipv4, tcp
 from test_lifecycle_support import Site, dropping
-from test_owners import Book, by_pid, opened, reasons, side
+from test_owners_support import Book, by_pid, reasons, side
 
 from xdpguard.kernel import netns, offsets
 
@@ -54,12 +53,6 @@ class Sender:
 
     def close(self) -> None:
         self.process.communicate(timeout=PATIENCE)
-
-
-@pytest.fixture
-def book(site: Site) -> Iterator[Book]:
-    site.load(dropping(), account_owners=True)
-    yield from opened(site)
 
 
 def users(site: Site) -> dict[int | str, int]:

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from lab import PATIENCE, Lab, inside, run
 from test_lifecycle_support import Site, dropping, frame
-from test_owners import FIRST, SECOND, Book, by_pid, opened, reasons, send, side
+from test_owners_support import FIRST, SECOND, Book, by_pid, opened, reasons, send, side
 
 from xdpguard.guard.repair import sweep
 from xdpguard.kernel import netns, owners
@@ -53,12 +53,6 @@ def bound(ns: str) -> Iterator[subprocess.Popen[str]]:
         assert process.stdout.readline() == "bound\n"
         yield process
         process.communicate()
-
-
-@pytest.fixture
-def book(site: Site) -> Iterator[Book]:
-    site.load(dropping(), account_owners=True)
-    yield from opened(site)
 
 
 # ---- namespaces --------------------------------------------------------------------------------------------
@@ -112,7 +106,7 @@ def test_without_cookies_the_owners_of_a_dead_namespace_are_forgotten_before_a_l
             send(site, frame(PORT))
             book.add(FIRST, PORT, netns=1)
             assert all("not known" not in note for note in seed())
-            keys = {entry for entry, _ in owners.entries(book.fd)}
+            keys = {entry for entry, _ in book.map.entries()}
         assert not keys & set(book.keys)
         assert process.pid in by_pid(side(site))
 

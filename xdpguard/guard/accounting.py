@@ -10,7 +10,8 @@ import os
 from xdpguard.guard.attach import Steps
 from xdpguard.kernel import accounts, owners
 from xdpguard.kernel.discover import Found
-from xdpguard.kernel.maps import ACCOUNTS, OWNERS, MapSet
+from xdpguard.kernel.maps import ACCOUNTS, CHANGES, OWNERS, MapSet
+from xdpguard.kernel.owners import Owners
 
 
 def arrange(found: Found, target: MapSet, wanted: bool | None, steps: Steps) -> bool:
@@ -49,19 +50,21 @@ def _take_back(target: MapSet) -> None:
 
 def _share_owners(found: Found, target: MapSet) -> bool:
     """True: the programs that run read another map."""
-    former = _in_force(found, OWNERS)
+    fds = [_in_force(found, name) for name in (OWNERS, CHANGES)]
+    former = Owners(fds[0], fds[1]) if fds[0] is not None and fds[1] is not None else None
     shared = owners.shared(former)
-    elsewhere = former is not None and not owners.same(shared, former)
-    replaced = target.fds.get(OWNERS)
-    target.fds[OWNERS] = shared
-    if replaced is not None:
-        os.close(replaced)
+    elsewhere = former is not None and not shared.same(former)
+    for name, fd in ((OWNERS, shared.fd), (CHANGES, shared.changes)):
+        replaced = target.fds.get(name)
+        target.fds[name] = fd
+        if replaced is not None:
+            os.close(replaced)
     return elsewhere
 
 
 def _leave_out(target: MapSet, steps: Steps) -> None:
     """Programs loaded from now on have no accounts. The former ones keep theirs until they are gone."""
-    former = {name: target.fds.pop(name) for name in (ACCOUNTS, OWNERS) if name in target.fds}
+    former = {name: target.fds.pop(name) for name in (ACCOUNTS, OWNERS, CHANGES) if name in target.fds}
 
     def close() -> None:
         for fd in former.values():

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -55,11 +56,14 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
         if ACCOUNTS in found.fds:
             numbers["XG_NUMBER_NETNS_KEY"] = netns.identity().key
             numbers["XG_NUMBER_CGROUP_V1"] = int(bool(offsets.cgroup_controller()))
+            numbers["XG_NUMBER_KNOWN"] = int(platform.machine() == "x86_64")  # see changes.h
         if control is not None:
             bound["XG_MAP_CONTROL"] = control
             if ACCOUNTS in found.fds:
                 bound["XG_MAP_ACCOUNTS"] = accounts.create(room=16)
                 private.callback(os.close, bound["XG_MAP_ACCOUNTS"])
+        if ACCOUNTS in found.fds:
+            numbers["XG_NUMBER_ACCOUNT_MASK"] = accounts.mask(bound["XG_MAP_ACCOUNTS"])
         ingress, egress, frags = _load_both(bound, numbers, statistics, ACCOUNTS in found.fds)
     for loaded in (ingress, egress):
         # No instruction of both uses these; bound, they live, and are found again, with either program.

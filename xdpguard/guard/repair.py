@@ -6,7 +6,6 @@ same rules until the control word is stored, so finishing never changes a verdic
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -16,7 +15,7 @@ from xdpguard.kernel import link, netns, owners, pins
 from xdpguard.kernel.delivery import observations
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import XdpProgram
-from xdpguard.kernel.maps import OWNERS, MapSet
+from xdpguard.kernel.maps import CHANGES, OWNERS, MapSet
 
 Say = Callable[[str], None]
 
@@ -80,7 +79,7 @@ def _pin_again(found: Found, current: MapSet, say: Say) -> None:
         return
     pins.pin(found.place(current), current)
     if OWNERS in current.fds:
-        os.close(owners.shared(current.fds[OWNERS]))
+        owners.shared(owners.Owners(current.fds[OWNERS], current.fds[CHANGES])).close()
     say(f"{name}: the pins were lost; pinned the maps again")
 
 

@@ -25,8 +25,8 @@ COUNT_BYTES = _ABI.structs["xg_count"].size
 CPU_BYTES = _ABI.structs["xg_cpu"].size
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
 NAMES = ("control", "blobs", "counters", "targets", "totals")
-ACCOUNTS, OWNERS = "accounts", "owners"
-"""Of an interface loaded with --account-owners; the map of owners is the whole host's."""
+ACCOUNTS, OWNERS, CHANGES = "accounts", "owners", "changes"
+"""Of an interface loaded with --account-owners; the map of owners and that of its changes are the host's."""
 _PREFIX = "xg_"
 
 
@@ -285,7 +285,7 @@ def from_program(number: int) -> MapSet | None:
     for map_id in objects.prog_info(program).map_ids:
         fd = objects.map_by_id(map_id)
         name = objects.map_info(fd).name.removeprefix(_PREFIX)
-        if name in (*NAMES, ACCOUNTS, OWNERS) and name not in found:
+        if name in (*NAMES, ACCOUNTS, OWNERS, CHANGES) and name not in found:
             found[name] = fd
         else:
             os.close(fd)

@@ -25,13 +25,14 @@ ENTRIES = 65536
 """Connections and listeners of the whole host; the one used longest ago makes room."""
 
 _KEPT, _USED = "owners.kept", "owners.used"  # locks: a tracer writes the map; somebody has it open
-_MAP_NAME = "xg_owners"
+_MAP_NAME, _CHANGES_NAME = "xg_owners", "xg_changes"
 _MAP_LRU_HASH = 9
 _NEW_ONLY = 1  # BPF_NOEXIST
 _KEY_BYTES, _VALUE_BYTES = _ABI.structs["xg_owner_key"].size, _ABI.structs["xg_owner"].size
+_CHANGES_BYTES = _ABI.structs["xg_changes"].size
 _KEY = struct.Struct("=16s16sQ4H")
 _VALUE = struct.Struct("=QQ5I4x16s")
-_ENDED = _ABI.numbers["XG_ENDED"]
+_ENDED, _BY_KERNEL = _ABI.numbers["XG_ENDED"], _ABI.numbers["XG_BY_KERNEL"]
 Address = IPv4Address | IPv6Address
 
 
@@ -39,48 +40,149 @@ def path() -> Path:
     return pins.FOLDER / NAME
 
 
-def create(entries: int = ENTRIES) -> int:
-    """A map that is pinned nowhere: also for a trace where none can be shared."""
-    return bpf.map_create(_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES, entries, name=_MAP_NAME)
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Who an entry says it is. ``start_time``: ns, CLOCK_BOOTTIME. ``kernel``: no process, the kernel itself.
+
+    ``ended``: that connection is closed; only its last packets are still its.
+    """
+
+    pid: int
+    start_time: int
+    kernel: bool
+    ended: bool
 
 
-def shared(former: int | None = None) -> int:
-    """A new fd of the host's map, which is pinned if it is not. ``former``: one in use, if the pin was lost.
+class Owners:
+    """The map of owners and that of its changes (struct xg_changes), open: two fds.
+
+    Whoever remembers an entry looks at the changes: each one here is counted once it is made.
+    """
+
+    def __init__(self, fd: int, changes: int) -> None:
+        self.fd, self.changes = fd, changes
+
+    def close(self) -> None:
+        os.close(self.fd)
+        os.close(self.changes)
+
+    def duplicate(self) -> Owners:
+        return Owners(os.dup(self.fd), os.dup(self.changes))
+
+    def same(self, other: Owners) -> bool:
+        return objects.map_info(self.fd).id == objects.map_info(other.fd).id
+
+    def entries(self) -> Iterator[tuple[bytes, Remembered]]:
+        """What is in the map; what comes and goes meanwhile may be missing."""
+        for entry in bpf.map_keys(self.fd, _KEY_BYTES):
+            try:
+                data = bpf.map_lookup(self.fd, entry, _VALUE_BYTES)
+            except FileNotFoundError:
+                continue
+            start_time, _, pid, _, _, _, known, _ = _VALUE.unpack(data)
+            by = known & ~_ENDED
+            yield entry, Remembered(pid, start_time, by == _BY_KERNEL, bool(known & _ENDED))
+
+    def add(self, entry: bytes, owner: bytes) -> bool:
+        """Write an entry unless there is one, which knows better. False: there was one."""
+        try:
+            bpf.map_update(self.fd, entry, owner, flags=_NEW_ONLY)
+        except FileExistsError:
+            return False
+        self._changed()
+        return True
+
+    def remove(self, entry: bytes) -> bool:
+        """False: it was gone already."""
+        try:
+            bpf.map_delete(self.fd, entry)
+        except FileNotFoundError:
+            return False
+        self._changed()
+        return True
+
+    def clear(self) -> None:
+        """Forget everybody."""
+        for entry in bpf.map_keys(self.fd, _KEY_BYTES):
+            self.remove(entry)
+
+    def forget_namespaces(self, living: Collection[int]) -> None:
+        """Forget all but the sockets of these namespaces (``netns.Identity.key``)."""
+        for entry in bpf.map_keys(self.fd, _KEY_BYTES):
+            if _ABI.get(entry, "xg_owner_key.netns") not in living:
+                self.remove(entry)
+
+    def _changed(self) -> None:
+        page = bpf.map_memory(self.changes, _CHANGES_BYTES)
+        _ABI.put(page, "xg_changes.all", int.from_bytes(os.urandom(8), "little"))
+        page.close()
+
+
+def create(entries: int = ENTRIES) -> Owners:
+    """Maps that are pinned nowhere: also for a trace where none can be shared."""
+    fd = bpf.map_create(_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES, entries, name=_MAP_NAME)
+    try:
+        changes = bpf.map_create(
+            bpf.MAP_ARRAY, 4, _CHANGES_BYTES, 1, flags=bpf.F_MMAPABLE, name=_CHANGES_NAME
+        )
+    except BaseException:
+        os.close(fd)
+        raise
+    return Owners(fd, changes)
+
+
+def shared(former: Owners | None = None) -> Owners:
+    """The host's maps, which are pinned if they are not. ``former``: those in use, if the pins were lost.
 
     ForeignError: something else is pinned there.
     """
     try:
         return _opened()
     except FileNotFoundError:
-        fd = create() if former is None else os.dup(former)
+        made = create() if former is None else former.duplicate()
+    beside = _changes_path(made.fd)
     try:
         pins.make_root()
-        objects.obj_pin(fd, path())
+        if not beside.exists():
+            objects.obj_pin(made.changes, beside)
+            beside.chmod(0o600)
+        objects.obj_pin(made.fd, path())
         path().chmod(0o600)
     except FileExistsError:  # another command was faster
-        os.close(fd)
+        if former is None:
+            beside.unlink(missing_ok=True)
+        made.close()
         return _opened()
     except BaseException:
-        os.close(fd)
+        made.close()
         raise
-    return fd
+    return made
 
 
-def _opened() -> int:
+def _changes_path(fd: int) -> Path:
+    """Named by the map that it is of, so that no two maps are taken for a pair that are none."""
+    return pins.FOLDER / f"{NAME}-changes-{objects.map_info(fd).id}"
+
+
+def _opened() -> Owners:
+    """FileNotFoundError: nothing is pinned."""
     fd = objects.obj_get(path())
-    info = objects.map_info(fd)
-    if (info.kind, info.key_bytes, info.value_bytes) == (_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES):
-        return fd
-    os.close(fd)
+    shapes = [(_MAP_LRU_HASH, _KEY_BYTES, _VALUE_BYTES), (bpf.MAP_ARRAY, 4, _CHANGES_BYTES)]
+    fds = [fd]
+    try:
+        fds.append(objects.obj_get(_changes_path(fd)))
+        infos = map(objects.map_info, fds)
+        if [(info.kind, info.key_bytes, info.value_bytes) for info in infos] == shapes:
+            return Owners(*fds)
+    except FileNotFoundError:
+        pass  # of another version, which had none
+    for one in fds:
+        os.close(one)
     raise ForeignError(f"{path()}: no map of owners of this version of xdpguard; remove it; nothing changed")
 
 
 def exists() -> bool:
     return path().exists()
-
-
-def same(one: int, other: int) -> bool:
-    return objects.map_info(one).id == objects.map_info(other).id
 
 
 def release() -> None:
@@ -90,6 +192,8 @@ def release() -> None:
     with lock.alone(_USED) as unused:
         if unused and not needed():
             path().unlink(missing_ok=True)
+            for beside in pins.FOLDER.glob(f"{NAME}-changes-*"):
+                beside.unlink(missing_ok=True)
 
 
 def needed() -> bool:
@@ -142,59 +246,3 @@ def value(*, start_time: int, cgroup: int | None, pid: int, uid: int, gid: int, 
     known = _ABI.numbers["XG_BY_PROCFS"]
     name = os.fsencode(comm)[:15]
     return _VALUE.pack(start_time, cgroup or 0, pid, pid, uid, gid, known, name)
-
-
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """Who an entry says it is. ``start_time``: ns, CLOCK_BOOTTIME. ``kernel``: no process, the kernel itself.
-
-    ``ended``: that connection is closed; only its last packets are still its.
-    """
-
-    pid: int
-    start_time: int
-    kernel: bool
-    ended: bool
-
-
-def entries(fd: int) -> Iterator[tuple[bytes, Remembered]]:
-    """What is in the map; what comes and goes meanwhile may be missing."""
-    for entry in bpf.map_keys(fd, _KEY_BYTES):
-        try:
-            data = bpf.map_lookup(fd, entry, _VALUE_BYTES)
-        except FileNotFoundError:
-            continue
-        start_time, _, pid, _, _, _, known, _ = _VALUE.unpack(data)
-        by = known & ~_ENDED
-        yield entry, Remembered(pid, start_time, by == _ABI.numbers["XG_BY_KERNEL"], bool(known & _ENDED))
-
-
-def forget_namespaces(fd: int, living: Collection[int]) -> None:
-    """Forget all but the sockets of these namespaces (``netns.Identity.key``)."""
-    for entry in bpf.map_keys(fd, _KEY_BYTES):
-        if _ABI.get(entry, "xg_owner_key.netns") not in living:
-            remove(fd, entry)
-
-
-def remove(fd: int, entry: bytes) -> bool:
-    """False: it was gone already."""
-    try:
-        bpf.map_delete(fd, entry)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def add(fd: int, entry: bytes, owner: bytes) -> bool:
-    """Write an entry unless there is one, which knows better. False: there was one."""
-    try:
-        bpf.map_update(fd, entry, owner, flags=_NEW_ONLY)
-    except FileExistsError:
-        return False
-    return True
-
-
-def clear(fd: int) -> None:
-    """Forget everybody."""
-    for entry in bpf.map_keys(fd, _KEY_BYTES):
-        remove(fd, entry)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xdpguard.abi import abi
 from xdpguard.kernel import bpf
-from xdpguard.kernel import owners as socketowners
+from xdpguard.kernel.owners import Owners, create
 from xdpguard.kernel.tracefilter import KernelFilter
 
 _ABI = abi()
@@ -32,8 +32,8 @@ def ring_size(wanted: int) -> int:
 class TraceMaps:
     """``fds``: XG_MAP_ names -> fds. ``close`` ends them; they are closed if making one fails (OSError)."""
 
-    def __init__(self, wanted: KernelFilter, ring_bytes: int, owners: int | None = None) -> None:
-        """``owners``: fd of the map of socket owners that is kept; it stays the caller's."""
+    def __init__(self, wanted: KernelFilter, ring_bytes: int, owners: Owners | None = None) -> None:
+        """``owners``: the map of socket owners that is kept; it stays the caller's."""
         self._stack = ExitStack()
         self._cpus = bpf.possible_cpus()
         self.fds: dict[str, int] = {}
@@ -42,7 +42,9 @@ class TraceMaps:
         try:
             self._create(wanted, ring_bytes)
             # Without one the programs do not come to use theirs.
-            self._own("OWNERS", socketowners.create(entries=1) if owners is None else os.dup(owners))
+            kept = create(entries=1) if owners is None else owners.duplicate()
+            self._own("OWNERS", kept.fd)
+            self._own("CHANGES", kept.changes)
         except BaseException:
             self.close()
             raise

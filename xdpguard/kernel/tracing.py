@@ -17,6 +17,7 @@ from xdpguard.abi import abi
 from xdpguard.errors import KernelError, PrivilegeError
 from xdpguard.kernel import btf, netns, offsets, probes, processes, tracefilter, tracemaps
 from xdpguard.kernel.attached import Attached
+from xdpguard.kernel.owners import Owners
 from xdpguard.kernel.ringbuf import Ring
 from xdpguard.kernel.sources import wanted_ways
 from xdpguard.kernel.tracefilter import KernelFilter
@@ -74,10 +75,10 @@ class Tracing:
         *,
         kprobes: bool | None = None,
         ring_bytes: int = RING_BYTES,
-        owners: int | None = None,
+        owners: Owners | None = None,
     ) -> None:
         """``kprobes`` None: where the kernel has them. ``ring_bytes``: rounded up to a power of two of pages.
-        ``owners``: fd of a map of socket owners to keep (``kernel.owners``), whatever is wanted.
+        ``owners``: the map of socket owners to keep (``kernel.owners``), whatever is wanted.
 
         KernelError: no BTF, no ring buffer (Linux 5.8), kprobes asked for and not there, ...;
         PrivilegeError: not permitted. Nothing is left attached.
@@ -204,7 +205,7 @@ def _names(wanted: KernelFilter) -> frozenset[str]:
     return frozenset(name.removeprefix("XG_EV_") for name in names if wanted.wants(_NUMBERS[name]))
 
 
-def _maps(wanted: KernelFilter, ring_bytes: int, owners: int | None) -> TraceMaps:
+def _maps(wanted: KernelFilter, ring_bytes: int, owners: Owners | None) -> TraceMaps:
     try:
         return TraceMaps(wanted, ring_bytes, owners)
     except OSError as error:

@@ -58,7 +58,7 @@ class Live:
         self._keeping = Keeping(wanted.kinds > _UDP or not wanted.kinds)
         try:
             self.tracing = Tracing(
-                KernelFilter(*kernel_fields(wanted)), ring_bytes=ring_bytes, owners=self._keeping.fd
+                KernelFilter(*kernel_fields(wanted)), ring_bytes=ring_bytes, owners=self._keeping.map
             )
         except BaseException:
             self._keeping.close()

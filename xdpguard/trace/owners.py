@@ -6,7 +6,6 @@ somebody keeps the map, or if its process has that socket open now.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import ExitStack
 from ipaddress import IPv4Address
@@ -15,6 +14,7 @@ from socket import IPPROTO_TCP, IPPROTO_UDP
 from xdpguard.errors import XdpguardError
 from xdpguard.identity.process import Key
 from xdpguard.kernel import netns, offsets, owners, processes
+from xdpguard.kernel.owners import Owners
 from xdpguard.trace.existing import Existing, look
 from xdpguard.trace.model import ProcessKey
 from xdpguard.trace.processes import key_of
@@ -32,11 +32,11 @@ def seed() -> tuple[str, ...]:
     """
     try:
         with owners.in_use():
-            fd = owners.shared()
+            host = owners.shared()
             try:
-                return renewed(fd, alone=not owners.kept())
+                return renewed(host, alone=not owners.kept())
             finally:
-                os.close(fd)
+                host.close()
     except OSError as error:
         return (f"the owners of sockets that are open now are not all known: {error.strerror}",)
     except XdpguardError as error:
@@ -44,13 +44,13 @@ def seed() -> tuple[str, ...]:
 
 
 class Keeping:
-    """The host's map of owners during a trace. ``fd`` None: it is not to be had, and ``note`` says why.
+    """The host's map of owners during a trace. ``map`` None: it is not to be had, and ``note`` says why.
 
     ``whole``: the trace sees all that the map needs, so that it keeps it and not merely adds to it.
     """
 
     def __init__(self, whole: bool) -> None:
-        self.fd: int | None = None
+        self.map: Owners | None = None
         self.note = ""
         self._stack = ExitStack()
         try:
@@ -59,34 +59,34 @@ class Keeping:
                 already = owners.kept()
                 stack.callback(_release)
                 stack.enter_context(owners.in_use())
-                self.fd = owners.shared()
-                stack.callback(os.close, self.fd)
+                self.map = owners.shared()
+                stack.callback(self.map.close)
                 stack.callback(self._leave)
                 if whole:
                     stack.enter_context(owners.keeping())
                 if not already:
-                    owners.clear(self.fd)
+                    self.map.clear()
                 self._stack = stack.pop_all()
         except (OSError, XdpguardError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
-            self.fd = None
+            self.map = None
             self.note = f"the map of socket owners is not kept: {reason}"
 
     def begin(self, found: Existing, everywhere: bool) -> None:
         """What is older than the trace. ``everywhere``: these are the sockets of all network namespaces."""
-        if self.fd is None:
+        if self.map is None:
             return
         if not everywhere and owners.needed():
             everywhere, found = True, look()
         if everywhere:
-            _forget_the_dead(self.fd, found)
-        write(self.fd, found)
+            _forget_the_dead(self.map, found)
+        write(self.map, found)
 
     def _leave(self) -> None:
         """Nobody sees from now on who gives a socket away, ends, or takes a port."""
         try:
-            if self.fd is not None and owners.needed() and not owners.kept():
-                renewed(self.fd, alone=True)
+            if self.map is not None and owners.needed() and not owners.kept():
+                renewed(self.map, alone=True)
         except (OSError, XdpguardError):
             return  # then it is empty
 
@@ -102,7 +102,7 @@ def _release() -> None:
         return  # a later load or unload does it
 
 
-def renewed(fd: int, *, alone: bool) -> tuple[str, ...]:
+def renewed(host: Owners, *, alone: bool) -> tuple[str, ...]:
     """Forget what is not true any more and write what is; notes. ``alone``: no tracer keeps the map.
 
     OSError, XdpguardError: it cannot be found out; then, if ``alone``, everybody is forgotten.
@@ -112,32 +112,32 @@ def renewed(fd: int, *, alone: bool) -> tuple[str, ...]:
         found = look()
     except (OSError, XdpguardError):
         if alone:
-            owners.clear(fd)
+            host.clear()
         raise
     if alone:
-        forget(fd, found)
+        forget(host, found)
     else:
-        _forget_the_dead(fd, found)
-    write(fd, found)
+        _forget_the_dead(host, found)
+    write(host, found)
     return found.notes
 
 
-def _forget_the_dead(fd: int, found: Existing) -> None:
+def _forget_the_dead(host: Owners, found: Existing) -> None:
     """Where namespaces have no cookie, a new one may get the number of one that is gone, and its sockets."""
     if not netns.identity().cookie:
-        owners.forget_namespaces(fd, found.namespaces.values())
+        host.forget_namespaces(found.namespaces.values())
 
 
-def forget(fd: int, found: Existing) -> int:
+def forget(host: Owners, found: Existing) -> int:
     """Forget whoever does not have the socket open by which the map knows it; how many those were."""
     holders: dict[bytes, set[Key]] = {}
     for one in found.sockets:
         for entry in _entries(one, found.namespaces):
             holders.setdefault(entry, set()).update(map(key_of, one.holders))
     forgotten = 0
-    for entry, owner in owners.entries(fd):
+    for entry, owner in host.entries():
         if not _is_true(owner, holders.get(entry)):
-            forgotten += owners.remove(fd, entry)
+            forgotten += host.remove(entry)
     return forgotten
 
 
@@ -150,7 +150,7 @@ def _is_true(owner: owners.Remembered, holders: Collection[Key] | None) -> bool:
     return key_of(ProcessKey(owner.pid, owner.start_time)) in holders
 
 
-def write(fd: int, found: Existing) -> int:
+def write(host: Owners, found: Existing) -> int:
     """Write those that are certain into a map of owners; how many were new. OSError: the kernel's."""
     written = 0
     v1 = bool(offsets.cgroup_controller())  # then the tracer tells ids of a v1 hierarchy, and the seeds v2's
@@ -163,7 +163,7 @@ def write(fd: int, found: Existing) -> int:
             uid=owner.uid, gid=owner.gid, comm=owner.comm,
         )  # fmt: skip
         for entry in _entries(one, found.namespaces):
-            written += owners.add(fd, entry, known)
+            written += host.add(entry, known)
     return written
 
 

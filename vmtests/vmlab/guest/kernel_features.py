@@ -160,7 +160,8 @@ def main() -> None:
         subprocess.run(["ip", "link", "del", _PAIR[0]], check=True)
     flags = 0 if reasons["multi-buffer"] else bpf.F_XDP_HAS_FRAGS
     found = maps.create(maps.size_class(Size(0, 0, 0)), {})
-    found.fds |= {maps.ACCOUNTS: accounts.create(), maps.OWNERS: owners.create()}
+    host = owners.create()
+    found.fds |= {maps.OWNERS: host.fd, maps.CHANGES: host.changes, maps.ACCOUNTS: accounts.create()}
     programs = {
         "xdp-single": _measured(compile.INGRESS, 0, found),
         "xdp-single-owners": _measured(compile.INGRESS_OWNERS, 0, found),
