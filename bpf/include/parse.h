@@ -6,8 +6,7 @@
 #ifndef XDPGUARD_PARSE_H
 #define XDPGUARD_PARSE_H
 
-#include "l2.h"
-#include "l4.h"
+#include "plain.h"
 
 #define XG_GO_ON 254 // not a reason: read the next header
 

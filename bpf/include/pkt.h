@@ -50,6 +50,6 @@ struct pkt {
 
 static __always_inline u32 be16(u8 *p) { return bpf_ntohs(*(u16 *)p); }
 static __always_inline u32 be32(u8 *p) { return bpf_ntohl(*(u32 *)p); }
-static __always_inline u64 be64(u8 *p) { return ((u64)be32(p) << 32) | be32(p + 4); }
+static __always_inline u64 be64(u8 *p) { return __builtin_bswap64(*(u64 *)p); } // little-endian machines only
 
 #endif

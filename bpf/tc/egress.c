@@ -90,8 +90,13 @@ int xdpguard_egress(struct __sk_buff *skb)
 		.tag = skb->vlan_tci,
 	};
 	struct pkt *p = packet_of(&g, XG_EGRESS);
-	pull(skb, &f);
-	parse(&f, p);
+	f.data = FRESH(skb->data);
+	f.end = FRESH(skb->data_end);
+	if (!parse_plain(&f, p)) {
+		pull(skb, &f);
+		parse(&f, p);
+	}
+	FORGET;
 	f.data = FRESH(skb->data);
 	f.end = FRESH(skb->data_end);
 	struct verdict v = decide(&g, XG_EGRESS, p);

@@ -52,7 +52,12 @@ int xdpguard_ingress(struct xdp_md *ctx)
 		.drop_fragments = hook->drop_fragments,
 	};
 	struct pkt *p = packet_of(&g, XG_INGRESS);
-	parse(&f, p);
+	if (!parse_plain(&f, p)) {
+		f.data = FRESH(ctx->data);
+		f.end = FRESH(ctx->data_end);
+		parse(&f, p);
+	}
+	FORGET;
 	f.data = FRESH(ctx->data);
 	f.end = FRESH(ctx->data_end);
 	struct verdict v = decide(&g, XG_INGRESS, p);
