@@ -18,7 +18,7 @@ from xdpguard import abi
 from xdpguard.classify.compile import build
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
-from xdpguard.kernel import accounts, bpf, compile, counters, loops, maps, netns, owners, program
+from xdpguard.kernel import accounts, bpf, compile, counters, loops, maps, netns, owners, program, sizes
 from xdpguard.rules.model import RuleSet
 
 _NUMBERS = abi.abi().numbers
@@ -41,7 +41,7 @@ class Ours:
         self.seconds = time.perf_counter() - began
         self.table_bytes = len(tables.blob) - len(names)
         self.generation_bytes = len(tables.blob) + bpf.possible_cpus() * (
-            maps.CPU_BYTES + tables.counters * maps.COUNT_BYTES
+            sizes.CPU_BYTES + tables.counters * sizes.COUNT_BYTES
         )
         self.maps = maps.create(slots.size_for(tables, names), {})
         self.slot_bytes = self.maps.size.blob_bytes + bpf.possible_cpus() * self.maps.size.cpu_bytes
@@ -70,7 +70,7 @@ class Ours:
             code = _compiled(folder, compile.INGRESS_FRAGS)
         bound = {f"XG_MAP_{name.upper()}": fd for name, fd in self.maps.fds.items() if name != "totals"}
         numbers = {
-            "XG_NUMBER_BLOB_MASK": self.maps.size.blob_bytes - 8,
+            "XG_NUMBER_BLOB_MASK": self.maps.size.table_bytes - 8,
             "XG_NUMBER_COUNTER_MASK": self.maps.size.counters - 1,
             "XG_NUMBER_FLAGS": 0,
         }

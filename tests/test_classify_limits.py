@@ -89,9 +89,14 @@ def test_the_header_says_what_the_rule_set_says() -> None:
 
 
 @pytest.mark.parametrize(("ingress", "egress"), [(0, 0), (3, 1), (1, 3)])
-def test_both_hooks_get_room_for_the_counters_of_the_larger_one(ingress: int, egress: int) -> None:
+def test_the_counters_of_egress_follow_those_of_ingress(ingress: int, egress: int) -> None:
     ruleset = RuleSet("t", Hook(Action.PASS, (RULE,) * ingress), Hook(Action.PASS, (RULE,) * egress))
-    assert build(ruleset).counters == 2 * (abi().numbers["XG_COUNT_RULES"] + max(ingress, egress))
+    made, base = build(ruleset), abi().numbers["XG_COUNT_RULES"]
+    assert made.counters == 2 * base + ingress + egress
+    blob = made.blob.tobytes()
+    hooks = [tables.Reader(blob).hook(name) for name in ("ingress", "egress")]
+    firsts = [abi().get(blob, "xg_hook.first_counter", hook) for hook in hooks]
+    assert firsts == [0, base + ingress]
 
 
 def test_the_blob_is_a_whole_number_of_words() -> None:

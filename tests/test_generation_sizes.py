@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from random import Random
 
 import numpy as np
@@ -14,12 +15,16 @@ from xdpguard.classify.compile import Tables
 from xdpguard.generation import manifest, slots, totals
 from xdpguard.generation.manifest import Manifest, NamedRule
 from xdpguard.generation.totals import Totals
-from xdpguard.kernel.maps import SLOTS, Size, Word, size_class
+from xdpguard.kernel.maps import SLOTS, Word
+from xdpguard.kernel.sizes import Size, size_class
 
 NUMBERS = abi().numbers
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
+SIZES = [one.name for one in fields(Size)]
 slot_numbers = st.integers(0, NUMBERS["XG_WORD_SLOT_MASK"])
-sizes = st.builds(Size, st.integers(1, 64 << 20), st.integers(1, 1 << 17), st.integers(1, 1 << 26))
+sizes = st.builds(
+    Size, st.integers(1, 64 << 20), st.integers(1, 64 << 20), st.integers(1, 1 << 17), st.integers(1, 1 << 26)
+)
 
 
 # ---- the word ---------------------------------------------------------------------------------------------
@@ -52,23 +57,25 @@ def test_a_word_without_deadline_never_expires() -> None:
 
 # ---- size classes -----------------------------------------------------------------------------------------
 @given(sizes)
-def test_a_size_class_holds_what_is_needed_in_powers_of_two(need: Size) -> None:
+def test_a_size_class_holds_what_is_needed_and_what_is_masked_is_a_power_of_two(need: Size) -> None:
     found = size_class(need)
     assert found.holds(need)
-    for value in (found.blob_bytes, found.counters, found.bank_bytes):
+    assert found.blob_bytes >= found.table_bytes
+    for value in (found.table_bytes, found.counters, found.bank_bytes):
         assert value & value - 1 == 0
     assert size_class(found) == found
 
 
 @given(sizes)
 def test_no_size_class_is_wasteful(need: Size) -> None:
-    found, floor = size_class(need), size_class(Size(1, 1, 1))
-    for name in ("blob_bytes", "counters", "bank_bytes"):
+    found, floor = size_class(need), size_class(Size(1, 1, 1, 1))
+    for name in ("table_bytes", "counters", "bank_bytes"):
         assert getattr(found, name) < 2 * max(getattr(need, name), getattr(floor, name))
+    assert found.blob_bytes <= max(need.blob_bytes + found.table_bytes // 8, found.table_bytes)
 
 
-def test_the_largest_blob_fits_a_size_class_of_64_mib() -> None:
-    assert size_class(Size(64 << 20, 1, 1)).blob_bytes == 64 << 20
+def test_the_largest_tables_fit_a_size_class_of_64_mib() -> None:
+    assert size_class(Size(64 << 20, 64 << 20, 1, 1)).blob_bytes == 64 << 20
 
 
 @given(sizes, sizes)
@@ -77,14 +84,14 @@ def test_joined_sizes_hold_both_and_nothing_more(one: Size, other: Size) -> None
     assert both == other.joined(one)
     assert both.holds(one)
     assert both.holds(other)
-    for name in ("blob_bytes", "counters", "bank_bytes"):
+    for name in SIZES:
         assert getattr(both, name) in (getattr(one, name), getattr(other, name))
 
 
-@pytest.mark.parametrize("name", ["blob_bytes", "counters", "bank_bytes"])
+@pytest.mark.parametrize("name", SIZES)
 def test_a_size_too_small_in_one_way_does_not_hold(name: str) -> None:
-    need = Size(10, 10, 10)
-    less = Size(**{each: 10 - (each == name) for each in ("blob_bytes", "counters", "bank_bytes")})
+    need = Size(10, 10, 10, 10)
+    less = Size(**{each: 10 - (each == name) for each in SIZES})
     assert not less.holds(need)
 
 
@@ -115,8 +122,8 @@ def count(rng: Random, value: Totals, one: Manifest) -> None:
 
 def bank(one: Manifest) -> int:
     """Bytes of a bank that an interface gets for a generation."""
-    most = max(len(hook) for hook in one.rules)
-    tables = Tables(np.zeros(8, dtype=np.uint8), 2 * (NUMBERS["XG_COUNT_RULES"] + most))
+    count = 2 * NUMBERS["XG_COUNT_RULES"] + sum(map(len, one.rules))
+    tables = Tables(np.zeros(abi().structs["xg_blob"].size, dtype=np.uint8), count)
     return slots.size_for(tables, manifest.encode(one)).bank_bytes - 8  # less the length before the bytes
 
 

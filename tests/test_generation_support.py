@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import asdict
 from functools import cache
 
 import pytest
@@ -10,13 +11,14 @@ import pytest
 from xdpguard.abi import abi
 from xdpguard.classify.compile import build
 from xdpguard.generation import manifest, slots
-from xdpguard.kernel.maps import SLOTS, MapSet, Size, Word
+from xdpguard.kernel.maps import SLOTS, MapSet, Word
+from xdpguard.kernel.sizes import Size
 from xdpguard.rules.model import Action, Hook, Match, Rule, RuleSet
 
 ABI = abi()
 NUMBERS = ABI.numbers
 CPUS = 2
-SIZE = Size(32 << 10, 256, 64 << 10)
+SIZE = Size(32 << 10, 32 << 10, 256, 64 << 10)
 
 
 class Crashed(Exception):
@@ -37,9 +39,7 @@ class Memory(MapSet):
         for name, value in {
             "magic": NUMBERS["XG_MAGIC"],
             "epoch": epoch,
-            "blob_bytes": size.blob_bytes,
-            "bank_bytes": size.bank_bytes,
-            "counters": size.counters,
+            **asdict(size),
             "cpus": CPUS,
             "next_serial": 1,
         }.items():

@@ -12,7 +12,8 @@ import pytest
 
 from xdpguard.abi import abi
 from xdpguard.kernel import counters
-from xdpguard.kernel.maps import COUNT_BYTES, MapSet, Size
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.sizes import COUNT_BYTES, Size
 
 NUMBERS = abi().numbers
 MATRIX = NUMBERS["XG_PROTOS"] * NUMBERS["XG_ACTIONS"]
@@ -63,11 +64,14 @@ def test_only_the_asked_part_is_compared() -> None:
     assert values[2 * (MATRIX - 1)] == 3
 
 
+RULES = (2, 0)
+
+
 class Counters:
-    """The counters of one slot in plain shared memory: [CPU][hook half][index]."""
+    """The counters of one slot in plain shared memory: of each CPU those of ingress, then those of egress."""
 
     def __init__(self, cpus: int, size: int) -> None:
-        self.size = Size(0, size, 0)
+        self.size = Size(0, 0, size, 0)
         self.cpus = cpus
         self.fd = os.memfd_create("counters")
         os.ftruncate(self.fd, cpus * self.size.cpu_bytes)
@@ -79,7 +83,7 @@ class Counters:
         return mmap(self.fd, self.cpus * self.size.cpu_bytes)
 
     def add(self, cpu: int, hook: int, index: int, packets: int, size: int) -> None:
-        place = self.size.counter_at(cpu, hook * self.size.counters // 2 + index)
+        place = self.size.counter_at(cpu, index if hook == 0 else FIRST_RULE + RULES[0] + index)
         os.pwrite(self.fd, array("Q", (packets, size)).tobytes(), place)
 
 
@@ -96,7 +100,7 @@ def test_the_counts_of_all_cpus_are_summed_for_each_hook(slot: Counters) -> None
         slot.add(cpu, 0, FIRST_RULE + 1, packets, 60 * packets)
         slot.add(cpu, 1, MATRIX - 1, 2 * packets, packets)
         slot.add(cpu, 1, NUMBERS["XG_COUNT_DEFAULT"], 2 * packets, packets)
-    ingress, egress = counters.read(cast(MapSet, slot), 1, (2, 0))
+    ingress, egress = counters.read(cast(MapSet, slot), 1, RULES)
     assert (len(ingress), len(egress)) == (FIRST_RULE + 2, FIRST_RULE)
     assert {at: count for at, count in enumerate(ingress) if any(count)} == {
         0: [111, 6660],

@@ -9,7 +9,7 @@ import json
 import sys
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -107,7 +107,8 @@ def _tables() -> tuple[bytes, bytes]:
     tables = build(ruleset, 2, {}, names)
     size = slots.size_for(tables, names)
     frames = {
-        "size": {"blob_bytes": size.blob_bytes, "counters": size.counters, "bank_bytes": size.bank_bytes},
+        "size": asdict(size),
+        "rules": [len(ruleset.ingress.rules), len(ruleset.egress.rules)],
         "frames": [(hook, frame.hex()) for _, hook, frame, _ in _asked()],
     }
     return zlib.compress(tables.blob.tobytes(), 1), json.dumps(frames).encode()

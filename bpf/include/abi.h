@@ -89,6 +89,7 @@ struct xg_control {
 	__u64 netns_cookie;  // of the network namespace (SO_NETNS_COOKIE); 0 where the kernel has none
 	__u32 ifindex;
 	__u32 blob_bytes;    // size class: bytes of one blob
+	__u32 table_bytes;   // size class: of those, what the programs reach; a power of two
 	__u32 bank_bytes;    // size class: bytes of one of the two banks of totals
 	__u32 counters;      // size class: counters per CPU of one slot
 	__u32 cpus;          // possible CPUs
@@ -96,7 +97,6 @@ struct xg_control {
 	__u32 flags;         // XG_FLAG_*
 	__u32 xdp_program;   // program ids that we attached
 	__u32 tc_program;
-	__u32 pad;
 	__u64 next_serial;
 };
 #define XG_FLAG_CLSACT_OURS 1 // we added the clsact qdisc
@@ -118,7 +118,7 @@ struct xg_count {
 	__u64 packets;
 	__u64 bytes;
 };
-// Index of a counter: a hook's part is half of all; inside it the protocol x action matrix, then the deciders:
+// Index of a counter, from the hook's first one (struct xg_hook): the protocol x action matrix, then the deciders:
 // reasons, the default, the rules. Every packet adds to exactly one cell of the matrix and to one decider.
 #define XG_COUNT_MATRIX 0
 #define XG_COUNT_REASONS (XG_PROTOS * XG_ACTIONS)

@@ -15,10 +15,10 @@ static __always_inline void add(struct xg_cpu *cpu, u64 mask, u64 index, u64 pac
 	count->bytes += bytes;
 }
 
-static __always_inline void count(struct xg_cpu *cpu, u32 hook, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
+// `base`: number of the hook's first counter.
+static __always_inline void count(struct xg_cpu *cpu, u64 base, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
 {
 	u64 mask = NUMBER(XG_NUMBER_COUNTER_MASK);
-	u64 base = hook == XG_INGRESS ? 0 : (mask + 1) >> 1;
 	add(cpu, mask, base + XG_COUNT_MATRIX + protocol * XG_ACTIONS + action, packets, bytes);
 	add(cpu, mask, base + decider, packets, bytes);
 }

@@ -15,7 +15,7 @@
 #define XG_MAP_OWNERS 0x7e000006   // LRU_HASH: struct xg_owner_key -> struct xg_owner; see owners.h. One for the whole host
 #define XG_MAP_ACCOUNTS 0x7e000007 // ARRAY, key CPU, value struct xg_accounts and more, mmapable; of one interface
 #define XG_MAP_CHANGES 0x7e000008  // ARRAY of one struct xg_changes, mmapable. One for the whole host
-#define XG_NUMBER_BLOB_MASK 0x7e000011    // bytes of a blob - 8: keeps an offset inside and 8-byte aligned
+#define XG_NUMBER_BLOB_MASK 0x7e000011    // table_bytes - 8: keeps an offset inside and 8-byte aligned
 #define XG_NUMBER_COUNTER_MASK 0x7e000012 // counters of a CPU - 1
 #define XG_NUMBER_FLAGS 0x7e000013        // XG_FLAG_* of the interface
 #define XG_NUMBER_IFINDEX 0x7e000014

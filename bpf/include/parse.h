@@ -141,6 +141,20 @@ static __always_inline u32 parse_ipv6(struct frame *f, struct pkt *p)
 	return XG_GO_ON;
 }
 
+// Whether all headers that the parser reads can be read: those of plain IPv4 and IPv6 packets.
+static __always_inline int headers_are_in(struct frame *f)
+{
+	u8 *ip = f->data + (f->l3_device ? 0 : 14);
+	if (ip + 20 > f->end)
+		return 0;
+	u32 type = f->l3_device ? 0 : *(u16 *)(ip - 2), version = ip[0] >> 4;
+	if (type == ETHERTYPE_IPV4 || (f->l3_device && version == 4))
+		return ip + (ip[0] & 15) * 4 + 20 <= f->end; // of TCP, the longest, 20 bytes are read
+	if (type == ETHERTYPE_IPV6 || (f->l3_device && version == 6))
+		return !is_extension(ip[6]) && ip + 60 <= f->end;
+	return 0;
+}
+
 static __always_inline u32 parse_arp(struct frame *f, struct pkt *p)
 {
 	u32 offset = p->at & 0x1f;

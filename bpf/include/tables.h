@@ -3,7 +3,7 @@
 #ifndef XDPGUARD_TABLES_H
 #define XDPGUARD_TABLES_H
 
-// ---- the blob: one generation's tables for both hooks, one value ------------------------------------------
+// ---- the blob: one generation's tables for both hooks, then names that no program reads; one value ----------
 // Offsets are bytes from the start of the blob, multiples of 8, so that a blob may be copied anywhere; what is read
 // by the cache line starts on one. How they are searched is said in classify.h.
 // What is known of an address, or of a pair of classes, in one word: the first rule that may apply, and where its
@@ -98,7 +98,7 @@ struct xg_hook {
 	__u32 arp_fallback;     // the first rule that takes every ARP frame
 	__u32 arp_wide;         // offset of the class record that all rules for ARP are in
 	__u32 arp_first;        // the first of those rules
-	__u32 pad;
+	__u32 first_counter;    // number of this hook's first counter: egress has what ingress leaves
 	__u64 zero;             // always 0: see HIDE in memory.h
 	struct xg_addresses ipv4, ipv6;
 	struct xg_paged small[XG_SMALL_DIMENSIONS];

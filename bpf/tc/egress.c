@@ -37,42 +37,32 @@ static __always_inline int redirect(struct __sk_buff *skb, struct blob b, u32 ta
 }
 
 // Bytes and packets as they go over the wire: a GSO packet is cut later.
-static __always_inline void count_skb(struct __sk_buff *skb, struct xg_cpu *cpu, struct pkt *p, struct verdict *v)
+static __always_inline void count_skb(struct __sk_buff *skb, struct xg_cpu *cpu, u64 base, struct pkt *p, struct verdict *v)
 {
 	u64 packets = skb->gso_segs ? skb->gso_segs : 1;
 	u64 bytes = skb->wire_len;
 	if (skb->vlan_present)
 		bytes += packets * 4;
-	count(cpu, XG_EGRESS, p->protocol, v->action, v->decider, packets, bytes);
+	count(cpu, base, p->protocol, v->action, v->decider, packets, bytes);
 	ACCOUNT_SKB(skb, p, v->action, packets, bytes);
 }
 
-// Whether all headers that the parser reads can be read: those of plain IPv4 and IPv6 packets.
-static __always_inline int headers_are_in(struct frame *f)
+static __always_inline void refresh(struct __sk_buff *skb, struct frame *f)
 {
-	u8 *ip = f->data + (f->l3_device ? 0 : 14);
-	if (ip + 20 > f->end)
-		return 0;
-	u32 type = f->l3_device ? 0 : *(u16 *)(ip - 2), version = ip[0] >> 4;
-	if (type == ETHERTYPE_IPV4 || (f->l3_device && version == 4))
-		return ip + (ip[0] & 15) * 4 + 20 <= f->end; // of TCP, the longest, 20 bytes are read
-	if (type == ETHERTYPE_IPV6 || (f->l3_device && version == 6))
-		return !is_extension(ip[6]) && ip + 60 <= f->end;
-	return 0;
+	f->data = FRESH(skb->data);
+	f->end = FRESH(skb->data_end);
 }
 
 // Headers may lie outside the linear part of a packet; then one pull gets them there. That costs a copy, so not where
 // it is plain that all headers are in it.
 static __always_inline void pull(struct __sk_buff *skb, struct frame *f)
 {
-	f->data = FRESH(skb->data);
-	f->end = FRESH(skb->data_end);
+	refresh(skb, f);
 	u32 readable = f->end - f->data, wanted = f->length < PULLED ? f->length : PULLED;
 	if (readable >= wanted || headers_are_in(f))
 		return;
 	bpf_skb_pull_data(skb, wanted);
-	f->data = FRESH(skb->data);
-	f->end = FRESH(skb->data_end);
+	refresh(skb, f);
 }
 
 int xdpguard_egress(struct __sk_buff *skb)
@@ -90,26 +80,23 @@ int xdpguard_egress(struct __sk_buff *skb)
 		.tag = skb->vlan_tci,
 	};
 	struct pkt *p = packet_of(&g, XG_EGRESS);
-	f.data = FRESH(skb->data);
-	f.end = FRESH(skb->data_end);
+	refresh(skb, &f);
 	if (!parse_plain(&f, p)) {
 		pull(skb, &f);
 		parse(&f, p);
 	}
 	FORGET;
-	f.data = FRESH(skb->data);
-	f.end = FRESH(skb->data_end);
+	refresh(skb, &f);
 	struct verdict v = decide(&g, XG_EGRESS, p);
 	if (v.action == XG_TX && !may_bounce(&f))
 		refuse_tx(&v);
 	HIDE(v.action, hook->zero); // so that what follows is checked once, not once a way
 	HIDE(v.decider, hook->zero);
 	HIDE(v.target, hook->zero);
-	count_skb(skb, g.cpu, p, &v);
+	count_skb(skb, g.cpu, hook->first_counter, p, &v);
 	if (v.action == XG_PASS)
 		return TC_UNSPEC; // filters behind ours still run
-	f.data = FRESH(skb->data);
-	f.end = FRESH(skb->data_end);
+	refresh(skb, &f);
 	if (v.action == XG_TX && may_bounce(&f)) { // as if the interface had received it
 		u16 macs[6];
 		swapped_macs(f.data, macs);

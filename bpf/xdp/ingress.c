@@ -71,7 +71,7 @@ int xdpguard_ingress(struct xdp_md *ctx)
 	}
 	HIDE(v.action, hook->zero); // so that what follows is checked once, not once a way
 	HIDE(v.decider, hook->zero);
-	count(g.cpu, XG_INGRESS, p->protocol, v.action, v.decider, 1, f.length);
+	count(g.cpu, hook->first_counter, p->protocol, v.action, v.decider, 1, f.length);
 	ACCOUNT_FRAME(p, v.action, f.length);
 	return v.action;
 }

@@ -51,7 +51,7 @@ class Deciders:
         """Indices of the frames that something else decided than expected (DEFAULT: no rule)."""
         number = HOOKS.index(hook)
         program = (self.judge.bench.programs.ingress, self.judge.bench.programs.egress)[number].fd
-        base = number * self.judge._half
+        base = self.judge.first(number)
         wrong = []
         for at, (frame, rule) in enumerate(zip(frames, expected, strict=True)):
             cell = base + (

@@ -30,6 +30,7 @@ from xdpguard.guard.model import InterfaceStatus
 from xdpguard.guard.programs import Programs
 from xdpguard.kernel import bpf, link, maps, netns, objects, tc
 from xdpguard.kernel.program import Loaded
+from xdpguard.kernel.sizes import Size
 from xdpguard.rules.parse import parse
 from xdpguard.stats.model import InterfaceCounts
 from xdpguard.stats.read import snapshot
@@ -273,7 +274,7 @@ class Site:
         return ingress
 
 
-_JUDGES: dict[tuple[maps.Size, bool], Programs] = {}
+_JUDGES: dict[tuple[Size, bool], Programs] = {}
 
 
 def keep_judges(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,6 +22,7 @@ from xdpguard.guard import attach
 from xdpguard.kernel import maps, objects, pins
 from xdpguard.kernel.discover import examined
 from xdpguard.kernel.link import find
+from xdpguard.kernel.sizes import Size, size_class
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, D = TOGGLED
@@ -103,7 +104,7 @@ def leave_pins(site: Site) -> None:
     """As a first load leaves them that died before it attached anything."""
     with examined(find(site.end.dev)) as found:
         made = maps.create(
-            maps.size_class(maps.Size(1, 1, 1)),
+            size_class(Size(1, 1, 1, 1)),
             {"ifindex": site.end.ifindex, "netns_cookie": found.identity.cookie},
         )
         slots.write_builtin(made)

@@ -17,7 +17,7 @@ from programs import Bench, can_run
 from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
 from xdpguard.generation import slots
-from xdpguard.kernel import bpf, testrun
+from xdpguard.kernel import bpf, counters, testrun
 from xdpguard.rules.model import Action, Redirect, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 
@@ -98,7 +98,6 @@ class Judge:
         self.l3 = l3
         index = PRESENT.to_bytes(4, "little")
         bpf.map_update(self.bench.maps.fds["targets"], index, index)
-        self._half = self.bench.maps.size.counters // 2
         self._memory = self.bench.maps.counters(1)
         cpu = self.bench.maps.size.counter_at(min(os.sched_getaffinity(0)), 0)
         words = self.bench.maps.size.counters * 2
@@ -114,6 +113,11 @@ class Judge:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def first(self, number: int) -> int:
+        """Of a hook: the number of its first counter."""
+        rules = self.bench.ruleset
+        return counters.first(number, (len(rules.ingress.rules), len(rules.egress.rules)))
 
     def use(self, ruleset: RuleSet) -> None:
         tables = build(ruleset, 2, TARGETS)
@@ -132,6 +136,7 @@ class Judge:
         redirects = {rule.name: rule.redirect for rule in chain.rules if rule.redirect is not None}
         program = (self.bench.programs.ingress, self.bench.programs.egress)[number].fd
         met, counts = nothing_met(), self._counts
+        first = self.first(number)
         expected = counts.tolist()
         for frame in frames:
             verdict = decide(ruleset, hook, frame, ethernet=not self.l3)
@@ -139,7 +144,7 @@ class Judge:
             action = expected_action(verdict, redirect, hook)
             result = testrun.prog_test_run(program, frame, context=_CONTEXT[hook])
             cell = PROTOCOLS.index(verdict.protocol) * _ACTIONS + action
-            places = (number * self._half + cell, number * self._half + deciders[verdict.decider])
+            places = (first + cell, first + deciders[verdict.decider])
             for place in places:
                 expected[2 * place] += 1
                 expected[2 * place + 1] += len(frame)

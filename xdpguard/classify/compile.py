@@ -58,7 +58,6 @@ def build(
     Raises RulesError over a limit.
     """
     blob = Blob(ruleset.file)
-    manifest_at = blob.put(concatenate_bytes([manifest]))
     summary: list[str] = []
     for number, hook in enumerate((ruleset.ingress, ruleset.egress)):
         direction = ("ingress", "egress")[number]
@@ -69,6 +68,7 @@ def build(
         engine = _put_hook(blob, ruleset, hook, number, targets)
         if engine is not None:
             summary.append(f"{direction}: {len(hook.rules)} rules: {describe(engine)}")
+    manifest_at = blob.put(concatenate_bytes([manifest]))
     for name, value in {
         "magic": _NUMBERS["XG_MAGIC"],
         "abi_version": _NUMBERS["XG_ABI_VERSION"],
@@ -80,9 +80,9 @@ def build(
     data = blob.finish()
     size = _ABI.structs["xg_blob"].fields["bytes"]
     data[size.offset : size.offset + 4] = np.array([len(data)], dtype=np.uint32).view(np.uint8)
-    most = max(len(ruleset.ingress.rules), len(ruleset.egress.rules))
+    rules = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
     summary.append(f"tables: {len(data)} bytes, {len(manifest)} of them names")
-    return Tables(data, 2 * (_NUMBERS["XG_COUNT_RULES"] + most), tuple(summary))
+    return Tables(data, 2 * _NUMBERS["XG_COUNT_RULES"] + rules, tuple(summary))
 
 
 def _put_hook(
@@ -98,6 +98,7 @@ def _put_hook(
         default_action=int(hook.default),
         malformed_action=int(ruleset.malformed),
         drop_fragments=int(ruleset.drop_fragments),
+        first_counter=number * (_NUMBERS["XG_COUNT_RULES"] + len(ruleset.ingress.rules)),
         actions=blob.put(actions),
         targets=blob.put(concatenate_bytes(target_bytes)),
     )

@@ -16,7 +16,8 @@ from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import Totals
 from xdpguard.kernel import counters, lock
 from xdpguard.kernel.link import Link
-from xdpguard.kernel.maps import SLOTS, MapSet, Size, Word, size_class
+from xdpguard.kernel.maps import SLOTS, MapSet, Word
+from xdpguard.kernel.sizes import Size, size_class
 from xdpguard.rules.model import Action, Hook, RuleSet
 
 _ABI = abi()
@@ -238,4 +239,5 @@ def absorb(found: MapSet, predecessor: MapSet) -> None:
 def size_for(tables: Tables, names: bytes) -> Size:
     """The size class for these tables; a bank has room for three such generations, all counted."""
     bank = 8192 + 3 * (len(names) + 32 * tables.counters)
-    return size_class(Size(len(tables.blob), tables.counters, bank))
+    reached = _ABI.get(tables.blob.data, "xg_blob.manifest")
+    return size_class(Size(len(tables.blob), reached, tables.counters, bank))

@@ -48,7 +48,7 @@ def load(found: MapSet, *, control: int | None = None, statistics: bool = False)
     """
     bound = {f"XG_MAP_{name.upper()}": fd for name, fd in found.fds.items() if name != "totals"}
     numbers = {
-        "XG_NUMBER_BLOB_MASK": found.size.blob_bytes - 8,
+        "XG_NUMBER_BLOB_MASK": found.size.table_bytes - 8,
         "XG_NUMBER_COUNTER_MASK": found.size.counters - 1,
         "XG_NUMBER_FLAGS": found.get("flags") & _NUMBERS["XG_FLAG_L3_DEVICE"],
     }

@@ -18,7 +18,8 @@ from xdpguard.guard import accounting, attach, observe, preflight, programs, rep
 from xdpguard.guard.chosen import explained
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
-from xdpguard.kernel.maps import MapSet, Size, Word
+from xdpguard.kernel.maps import MapSet, Word
+from xdpguard.kernel.sizes import Size
 from xdpguard.rules.model import RuleSet
 
 Say = Callable[[str], None]

@@ -12,7 +12,8 @@ from array import array
 from mmap import mmap
 
 from xdpguard.abi import abi
-from xdpguard.kernel.maps import COUNT_BYTES, MapSet
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.sizes import COUNT_BYTES
 
 _NUMBERS = abi().numbers
 _HOOKS = _NUMBERS["XG_HOOKS"]
@@ -26,16 +27,26 @@ def read(found: MapSet, slot: int, rules: tuple[int, int]) -> list[list[list[int
     """``[hook][index]`` -> [packets, bytes], laid out as XG_COUNT_*; ``rules``: rules of either hook."""
     memory = found.counters(slot)
     try:
-        return [_hook(memory, found, hook, _RULES + rules[hook]) for hook in range(_HOOKS)]
+        return [_hook(memory, found, first(hook, rules), _RULES + rules[hook]) for hook in range(_HOOKS)]
     finally:
         memory.close()
 
 
-def _hook(memory: mmap, found: MapSet, hook: int, length: int) -> list[list[int]]:
+def first(hook: int, rules: tuple[int, int]) -> int:
+    """The number of a hook's first counter: those of egress follow those of ingress."""
+    return hook * (_RULES + rules[0])
+
+
+def needed(rules: tuple[int, int]) -> int:
+    """How many counters a CPU needs for that many rules."""
+    return first(1, rules) + _RULES + rules[1]
+
+
+def _hook(memory: mmap, found: MapSet, first: int, length: int) -> list[list[int]]:
     size = found.size
     packets, sizes = [0] * length, [0] * length
     for cpu in range(found.get("cpus")):
-        start = size.counter_at(cpu, hook * size.counters // 2)
+        start = size.counter_at(cpu, first)
         values = _consistent(memory, start, length)
         packets = [total + more for total, more in zip(packets, values[0::2], strict=True)]
         sizes = [total + more for total, more in zip(sizes, values[1::2], strict=True)]

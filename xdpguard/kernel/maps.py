@@ -12,59 +12,21 @@ import errno
 import mmap
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError
 from xdpguard.kernel import bpf, objects
+from xdpguard.kernel.sizes import SIZES, Size
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
 SLOTS = _NUMBERS["XG_SLOTS"]
-COUNT_BYTES = _ABI.structs["xg_count"].size
-CPU_BYTES = _ABI.structs["xg_cpu"].size
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
 NAMES = ("control", "blobs", "counters", "targets", "totals")
 ACCOUNTS, OWNERS, CHANGES = "accounts", "owners", "changes"
 """Of an interface loaded with --account-owners; the map of owners and that of its changes are the host's."""
 _PREFIX = "xg_"
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """Sizes of the maps of one interface: of a blob, of a CPU's counters in a slot, of a bank of totals."""
-
-    blob_bytes: int
-    counters: int
-    bank_bytes: int
-
-    @property
-    def cpu_bytes(self) -> int:
-        """Of one CPU's element in the array of counters of a slot: struct xg_cpu, then the counters."""
-        return CPU_BYTES + self.counters * COUNT_BYTES
-
-    def counter_at(self, cpu: int, index: int) -> int:
-        """Where a counter lies in that array, in bytes."""
-        return cpu * self.cpu_bytes + CPU_BYTES + index * COUNT_BYTES
-
-    def holds(self, need: Size) -> bool:
-        return self.joined(need) == self
-
-    def joined(self, other: Size) -> Size:
-        """The smallest that holds both."""
-        return Size(
-            max(self.blob_bytes, other.blob_bytes),
-            max(self.counters, other.counters),
-            max(self.bank_bytes, other.bank_bytes),
-        )
-
-
-def size_class(need: Size) -> Size:
-    """Rounded up to powers of two, with a floor: few loads then need larger maps and so new programs."""
-    rounded = Size(
-        *(1 << (value - 1).bit_length() for value in (need.blob_bytes, need.counters, need.bank_bytes))
-    )
-    return rounded.joined(Size(256 << 10, 1 << 10, 64 << 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +87,7 @@ class Control:
 
     @property
     def size(self) -> Size:
-        return Size(self.get("blob_bytes"), self.get("counters"), self.get("bank_bytes"))
+        return Size(*(self.get(name) for name in SIZES))
 
     @property
     def current_abi(self) -> bool:
@@ -198,7 +160,7 @@ class MapSet(Control):
 
 def create_control(found: MapSet) -> Control:
     """A private control page beside a set of maps, for a preflight."""
-    fields = {name: found.get(name) for name in ("blob_bytes", "counters", "bank_bytes", "cpus")}
+    fields = {name: found.get(name) for name in (*SIZES, "cpus")}
     return Control(_control_map(fields))
 
 
@@ -226,9 +188,7 @@ def _create(size: Size, fields: dict[str, int]) -> MapSet:
         "control": _control_map(
             {
                 "epoch": int.from_bytes(os.urandom(8), "little"),
-                "blob_bytes": size.blob_bytes,
-                "counters": size.counters,
-                "bank_bytes": size.bank_bytes,
+                **asdict(size),
                 "cpus": cpus,
                 "next_serial": 1,
                 **fields,

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from xdpguard.abi import abi
 from xdpguard.errors import XdpguardError
 from xdpguard.kernel import accounts, bpf, btf, compile, features, link, maps, netns, owners, program, xdp
-from xdpguard.kernel.maps import Size
+from xdpguard.kernel.sizes import Size, size_class
 
 _PROG_QUERY, _TCX_EGRESS = 16, 47
 _PAIR = ("feature0", "feature1")
@@ -139,7 +139,7 @@ def _measured(source: compile.Source, flags: int, found: maps.MapSet | None) -> 
     names = [name for name in abi().numbers if name.startswith("XG_NUMBER_")]
     numbers = {name: 0 for name in names if found}
     if found:
-        numbers["XG_NUMBER_BLOB_MASK"] = found.size.blob_bytes - 8
+        numbers["XG_NUMBER_BLOB_MASK"] = found.size.table_bytes - 8
         numbers["XG_NUMBER_COUNTER_MASK"] = found.size.counters - 1
     known = {name: fd for name, fd in bound.items() if name in abi().numbers}
     try:
@@ -159,7 +159,7 @@ def main() -> None:
     finally:
         subprocess.run(["ip", "link", "del", _PAIR[0]], check=True)
     flags = 0 if reasons["multi-buffer"] else bpf.F_XDP_HAS_FRAGS
-    found = maps.create(maps.size_class(Size(0, 0, 0)), {})
+    found = maps.create(size_class(Size(0, 0, 0, 0)), {})
     host = owners.create()
     found.fds |= {maps.OWNERS: host.fd, maps.CHANGES: host.changes, maps.ACCOUNTS: accounts.create()}
     programs = {

@@ -21,16 +21,18 @@ import numpy as np
 from xdpguard.abi import abi
 from xdpguard.generation import slots
 from xdpguard.guard import programs
-from xdpguard.kernel import maps, testrun
-from xdpguard.kernel.maps import MapSet, Size
+from xdpguard.kernel import counters, maps, testrun
+from xdpguard.kernel.maps import MapSet
+from xdpguard.kernel.sizes import Size, size_class
 
 _DECIDERS = abi().numbers["XG_COUNT_REASONS"]
 
 
-def _deciders(found: MapSet, hook: int) -> list[int]:
+def _deciders(found: MapSet, hook: int, rules: tuple[int, int]) -> list[int]:
     """Indices of the deciders that have counted in this hook, on any CPU. All counters are then zero."""
     size = found.size
-    first, last = hook * size.counters // 2 + _DECIDERS, (hook + 1) * size.counters // 2
+    last = counters.needed(rules) if hook else counters.first(1, rules)
+    first = counters.first(hook, rules) + _DECIDERS
     memory = found.counters(1)
     moved: set[int] = set()
     for cpu in range(found.get("cpus")):
@@ -43,15 +45,16 @@ def _deciders(found: MapSet, hook: int) -> list[int]:
 def main(tables: str, frames: str) -> None:
     stored = json.loads(Path(frames).read_text())
     data = zlib.decompress(Path(tables).read_bytes())
-    found = maps.create(maps.size_class(Size(**stored["size"])), {"next_serial": 3})
+    found = maps.create(size_class(Size(**stored["size"])), {"next_serial": 3})
     slots.write(found, 1, data)
     found.word = maps.Word(1, 0)
     loaded = programs.load(found, statistics=True)
+    rules = (stored["rules"][0], stored["rules"][1])
     decided = []
     for hook, frame in stored["frames"]:
         program = (loaded.ingress, loaded.egress)[hook]
         testrun.prog_test_run(program.fd, bytes.fromhex(frame))
-        decided.append(_deciders(found, hook))
+        decided.append(_deciders(found, hook, rules))
     numbers = [loaded.ingress.instructions, loaded.egress.instructions]
     print(json.dumps({"decided": decided, "instructions": numbers}))
 
