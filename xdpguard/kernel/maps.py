@@ -178,7 +178,7 @@ def create(size: Size, fields: dict[str, int]) -> MapSet:
         raise OSError(
             errno.E2BIG,
             f"these rules need map values of {needed} bytes, and this kernel takes less (4 MiB on Linux "
-            "5.10, about 15,000 rules): use fewer rules",
+            "5.10, about 24,000 rules): use fewer rules",
         ) from error
 
 

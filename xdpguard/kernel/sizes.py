@@ -49,14 +49,22 @@ SIZES = tuple(one.name for one in fields(Size))
 
 
 def size_class(need: Size) -> Size:
-    """Rounded up to powers of two, with a floor: few loads then need larger maps and so new programs.
+    """Rounded up, with a floor: few loads then need larger maps and so new programs.
 
-    The names behind the tables are rounded up to an eighth of those.
+    What the programs reach by a mask goes to a power of two, the rest to an eighth of one.
     """
     floor = Size(256 << 10, 256 << 10, 1 << 10, 64 << 10)
     need = need.joined(floor)
-    tables, count, bank = (
-        1 << (value - 1).bit_length() for value in (need.table_bytes, need.counters, need.bank_bytes)
-    )
-    step = tables // 8
-    return Size(max(tables, -(-need.blob_bytes // step) * step), tables, count, bank)
+    tables = _power(need.table_bytes)
+    blob = max(tables, _rounded(need.blob_bytes, tables // 8))
+    bank = _rounded(need.bank_bytes, _power(need.bank_bytes) // 8)
+    return Size(blob, tables, _power(need.counters), bank)
+
+
+def _power(value: int) -> int:
+    """The next power of two."""
+    return 1 << (value - 1).bit_length()
+
+
+def _rounded(value: int, step: int) -> int:
+    return -(-value // step) * step
