@@ -108,7 +108,8 @@ struct xg_control {
 // meanwhile. Zeroed whenever the slot gets another generation.
 #define XG_PACKET_BYTES 128 // of the packet in work, per hook: struct pkt
 #define XG_PACKETS_BYTES 256
-#define XG_FLOW_LINES 1024 // lines of remembered flows, per hook; a power of two; see flows.h
+#define XG_FLOW_LINES 1024 // lines of remembered flows, per hook; see flows.h
+#define XG_FLOW_SHIFT 54   // 64 - log2 of that
 #define XG_FLOWS_BYTES 131072
 struct xg_cpu {
 	__u8 packets[XG_PACKETS_BYTES];
@@ -154,7 +155,8 @@ enum xg_account_kind {
 #define XG_ACCOUNT_HOPS 8    // places that a key may have
 #define XG_NOBODY_KINDS 8
 #define XG_NOBODIES (XG_HOOKS * XG_NOBODY_KINDS)
-#define XG_KNOWN_LINES 1024  // a power of two; see known.h
+#define XG_KNOWN_LINES 1024  // see known.h
+#define XG_KNOWN_SHIFT 54    // 64 - log2 of that
 #define XG_KNOWN_BYTES 65536
 struct xg_account_key {
 	__u64 start_time; // of the process, as in struct xg_owner

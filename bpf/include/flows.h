@@ -40,7 +40,7 @@ static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, st
 	if (p->family == 6)
 		mixed = (p->src_high ^ p->dst_low) * XG_FLOW_HASH + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
 	mixed ^= k.rest << 13 | k.rest >> 51;
-	u64 line = (mixed * XG_FLOW_HASH >> 32) & (XG_FLOW_LINES - 1);
+	u64 line = mixed * XG_FLOW_HASH >> XG_FLOW_SHIFT; // the top bits: each bit of `mixed` counts
 	k.line = cpu->flows + (hook * XG_FLOW_LINES + line) * XG_LINE;
 	k.neighbour = cpu->flows + (hook * XG_FLOW_LINES + (line ^ 1)) * XG_LINE;
 	return k;

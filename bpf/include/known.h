@@ -46,7 +46,7 @@ static __always_inline struct known_flow known_flow(struct xg_accounts *a, struc
 	if (p->family == 6)
 		mixed = (p->src_high ^ p->dst_low) * ACCOUNT_HASH + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
 	mixed ^= k.rest << 13 | k.rest >> 51;
-	k.line = a->known + (mixed * ACCOUNT_HASH >> 32 & (XG_KNOWN_LINES - 1)) * XG_LINE;
+	k.line = a->known + (mixed * ACCOUNT_HASH >> XG_KNOWN_SHIFT) * XG_LINE;
 	k.changes = changes_of(local, remote);
 	return k;
 }

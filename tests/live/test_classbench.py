@@ -194,7 +194,7 @@ def line_of(frame: bytes) -> int:
         turned = (dst_high << 32 | dst_high >> 32) & whole
         mixed = ((src_high ^ dst_low) * FLOW_HASH + (src_low ^ turned)) & whole
     mixed ^= (rest << 13 | rest >> 51) & whole
-    return (mixed * FLOW_HASH & whole) >> 32 & LINES - 1
+    return (mixed * FLOW_HASH & whole) >> NUMBERS["XG_FLOW_SHIFT"]
 
 
 def on_one_line(family: int, line: int, count: int) -> list[bytes]:
