@@ -189,6 +189,7 @@ IPV6: Rows = (
     ("jumbo option and length 0", eth() / ipv6(payload_length=0) / hop_by_hop() / SSH, BAD6, "other_ip"),
     ("padding, IPv6", eth() / ipv6(payload_length=20) / SSH / bytes(6), "ssh", "tcp"),
     ("class and flow label", eth() / ipv6(traffic_class=255, flow=0xFFFFF) / SSH, "ssh", "tcp"),
+    ("class before an option", eth() / ipv6(traffic_class=255) / destination() / SSH, "ssh", "tcp"),
     *((name, PLAIN6 / layer / SSH, "ssh", "tcp") for name, layer in WALKED),
     *((f"{name} twice", PLAIN6 / layer / layer / SSH, "ssh", "tcp") for name, layer in WALKED[1:]),
     *((f"{name} ends it", PLAIN6 / extension(n) / SSH, "default", "other_ip") for name, n in ENDS),

@@ -28,7 +28,7 @@ from xdpguard.rules.model import (
 PORTS = (0, 1, 22, 53, 67, 68, 80, 443, 546, 547, 1023, 1024, 32768, 40000, 65534, 65535)
 NUMBERS = (1, 2, 4, 6, 17, 33, 41, 47, 50, 58, 59, 132, 136, 253, 255)
 ICMP_VALUES = (0, 1, 2, 3, 4, 8, 128, 132, 133, 135, 137, 138, 254, 255)
-VLANS = (0, 1, 5, 6, 100, 4094, 4095, VLAN_NONE)
+VLANS, TAG_TYPES = (0, 1, 5, 6, 100, 4094, 4095, VLAN_NONE), (0x8100, 0x88A8, 0x9100)
 V4 = (0, 0x7F000001, 0xC0000200, 0xC0000201, 0xC00002FF, 0xC6336407, 0xCB007100, 0xE0000001, 0xFFFFFFFF)
 DOC = 0x20010DB8 << 96  # 2001:db8::/32
 V6 = (0, 1, DOC, DOC | 1, DOC | 1 << 64, DOC | (1 << 64) - 1, 0xFE80 << 112 | 1, (1 << 128) - 1)
@@ -254,7 +254,7 @@ class Edges:
         vid = self.pick("vlan", match.vlan, VLANS if rng.random() < 0.1 else VLANS[-1:], VLAN_NONE)
         if vid != VLAN_NONE:
             vids = (vid, 7, 8)[: rng.choice((1, 1, 1, 1, 2, 2, 3))]
-            layers += [vlan(each, tpid=rng.choice((0x8100, 0x88A8, 0x9100))) for each in vids]
+            layers += [vlan(each, tpid=rng.choice(TAG_TYPES), dei=rng.random() < 0.2) for each in vids]
         if (match.arp and rng.getrandbits(1)) or rng.random() < 0.02:
             return bytes(Packet((*layers, arp())))
         return bytes(Packet(tuple(layers)) / self.network(match))

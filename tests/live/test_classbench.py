@@ -327,9 +327,41 @@ def test_flows_that_differ_in_one_field_are_different_flows(deciders: Deciders, 
     others += [frame(*first[:4], 1 ^ 1 << bit, first[5]) for bit in range(8)]
     others += [frame(*first[:5], vid) for vid in (0, 1, 4095)]
     known = frame(*first)
+    for other in others:  # each anew: some fall on the line of the known one, and would push it out
+        deciders.use(RULES)
+        assert deciders.rules("ingress", [known], expected(RULES, [known])) == []
+        deciders.poison("ingress", 0)
+        assert deciders.rules("ingress", [other, known], [0, *expected(RULES, [known])]) == []
+
+
+@pytest.mark.parametrize(
+    ("family", "end", "first_bit"),
+    [(4, 0, 0), (4, 1, 0), *((6, end, bit) for end in (0, 1) for bit in (0, 64))],
+)
+def test_flows_of_one_line_that_differ_in_one_address_are_different_flows(
+    deciders: Deciders, family: int, end: int, first_bit: int
+) -> None:
+    """Of an IPv6 address in one half of it. The known one is remembered, then the tables are spoilt."""
+    ip, base = (ipv4, BASE4) if family == 4 else (ipv6, BASE6)
+
+    def frame(number: int) -> bytes:
+        ends = [base + 3, base + 5]
+        ends[end] ^= number << first_bit
+        return bytes(eth() / ip(*ends) / tcp(40000, 81)).ljust(64, b"\0")
+
+    known = frame(0)
+    other = next(each for number in range(1, 60 * LINES) if line_of(each := frame(number)) == line_of(known))
+    deciders.use(RULES)
     assert deciders.rules("ingress", [known], expected(RULES, [known])) == []
     deciders.poison("ingress", 0)
-    assert deciders.rules("ingress", others, [0] * len(others)) == []
+    assert deciders.rules("ingress", [other, known], [0, *expected(RULES, [known])]) == []
+
+
+def test_flows_to_hosts_of_many_networks_are_spread_over_the_lines() -> None:
+    """Whichever bits of an address differ."""
+    for bit in range(0, 24, 4):
+        frames = [bytes(eth() / ipv4(BASE4, number << bit & 0xFFFFFFFF) / udp(7, 7)) for number in range(256)]
+        assert len({line_of(one.ljust(64, b"\0")) for one in frames}) > 128
 
 
 def test_every_field_of_a_flow_counts_where_lines_are_shared(deciders: Deciders) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
+from kept_run import KeptRun
 from oracle import Verdict, decide
 from programs import Bench, can_run
 
 from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import Target, build
 from xdpguard.generation import slots
-from xdpguard.kernel import bpf, counters, testrun
+from xdpguard.kernel import bpf, counters
 from xdpguard.rules.model import Action, Redirect, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 
@@ -102,6 +103,8 @@ class Judge:
         cpu = self.bench.maps.size.counter_at(min(os.sched_getaffinity(0)), 0)
         words = self.bench.maps.size.counters * 2
         self._counts = memoryview(self._memory)[cpu : cpu + words * 8].cast("Q")
+        both = (self.bench.programs.ingress, self.bench.programs.egress)
+        self._runs = [KeptRun(program.fd, _CONTEXT[hook]) for program, hook in zip(both, HOOKS, strict=True)]
 
     def close(self) -> None:
         self._counts.release()
@@ -134,26 +137,31 @@ class Judge:
         deciders = {name: _REASONS + at for at, name in enumerate(reasons())} | {"default": _DEFAULT}
         deciders |= {rule.name: _RULES + at for at, rule in enumerate(chain.rules)}
         redirects = {rule.name: rule.redirect for rule in chain.rules if rule.redirect is not None}
-        program = (self.bench.programs.ingress, self.bench.programs.egress)[number].fd
-        met, counts = nothing_met(), self._counts
-        first = self.first(number)
+        run, counts, met = self._runs[number].run, self._counts, nothing_met()
         expected = counts.tolist()
+        cells = {name: at * _ACTIONS for at, name in enumerate(PROTOCOLS)}
+        base, ethernet = self.first(number), not self.l3
         for frame in frames:
-            verdict = decide(ruleset, hook, frame, ethernet=not self.l3)
+            verdict = decide(ruleset, hook, frame, ethernet=ethernet)
             redirect = redirects.get(verdict.decider)
             action = expected_action(verdict, redirect, hook)
-            result = testrun.prog_test_run(program, frame, context=_CONTEXT[hook])
-            cell = PROTOCOLS.index(verdict.protocol) * _ACTIONS + action
-            places = (first + cell, first + deciders[verdict.decider])
-            for place in places:
-                expected[2 * place] += 1
-                expected[2 * place + 1] += len(frame)
+            returned, left = run(frame)
+            cell, decider = (
+                2 * (base + cells[verdict.protocol] + action),
+                2 * (base + deciders[verdict.decider]),
+            )
+            for place in (cell, decider):
+                expected[place] += 1
+                expected[place + 1] += len(frame)
             if (
-                any(counts[2 * at : 2 * at + 2].tolist() != expected[2 * at : 2 * at + 2] for at in places)
-                or result.data != expected_frame(verdict, redirect, frame)
-                or result.verdict != (action if number == 0 else _TC[action])
+                counts[cell] != expected[cell]
+                or counts[cell + 1] != expected[cell + 1]
+                or counts[decider] != expected[decider]
+                or counts[decider + 1] != expected[decider + 1]
+                or left != expected_frame(verdict, redirect, frame)
+                or returned != (action if number == 0 else _TC[action])
             ):
-                raise self._differs(hook, frame, verdict, result)
+                raise self._differs(hook, frame, verdict, returned, left)
             met.deciders.add(verdict.decider)
             met.actions.add(action)
             met.protocols.add(verdict.protocol)
@@ -162,7 +170,7 @@ class Judge:
         met.pairs = len(frames)
         return met
 
-    def _differs(self, hook: str, frame: bytes, verdict: Verdict, result: testrun.TestRun) -> Disagreement:
+    def _differs(self, hook: str, frame: bytes, verdict: Verdict, returned: int, left: bytes) -> Disagreement:
         """The whole case in words. The frame is run once more, alone, for its decider."""
         try:
             alone: object = self.bench.run(hook, frame, context=_CONTEXT[hook])
@@ -175,7 +183,7 @@ class Judge:
             f"{hook}{' of an L3 device' if self.l3 else ''}, frame {frame.hex()}\n"
             f"oracle:  {verdict}\n"
             f"program: {alone}\n"
-            f"first run returned {result.verdict:#x}, frame {result.data.hex()}\n"
+            f"first run returned {returned:#x}, frame {left.hex()}\n"
             f"malformed {self.bench.ruleset.malformed.name}, "
             f"drop_fragments {self.bench.ruleset.drop_fragments}; rules ({len(shown)} of {len(rules)}):\n"
             + "\n".join(repr(rule) for rule in shown)

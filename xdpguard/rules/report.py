@@ -40,6 +40,11 @@ class Report:
         return self._counts["error"]
 
     @property
+    def full(self) -> bool:
+        """No more errors are kept, only counted."""
+        return self.errors >= LIMIT
+
+    @property
     def findings(self) -> int:
         """How many of any severity."""
         return sum(self._counts.values())

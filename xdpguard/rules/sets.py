@@ -67,7 +67,9 @@ class Sets:
         name = reference[1:]
         found = self._sets.get(name)
         if found is None:
-            tail = suggest(name, self._sets) if self._sets else "the file has no sets"
+            tail = "the file has no sets"
+            if self._sets and not self._report.full:  # what is not shown need not be worded
+                tail = suggest(name, self._sets)
             self._report.error(mark, f"unknown set {show(reference)}; {tail}")
             return None
         found.used = True

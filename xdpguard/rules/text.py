@@ -9,9 +9,12 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
+from itertools import islice
 
 SHOWN_LENGTH = 60
 """Longest piece of a user's value that a message repeats, in characters."""
+COMPARED, SHOWN_WORDS = 200, 50
+"""Known words that an unknown one is compared with (20 us each), and those that a message lists."""
 
 # C0 and C1 controls but tab and line ends, a lone CR, the Unicode line separators (YAML 1.1 counts them as
 # line ends, editors do not), byte order marks inside the text, and the bidirectional overrides that make a
@@ -75,7 +78,12 @@ def allowed(words: Iterable[str]) -> str:
 
 
 def suggest(word: str, words: Iterable[str]) -> str:
-    """The tail of a message about an unknown word: the nearest known one, or else all of them."""
-    known = list(words)
+    """The tail of a message about an unknown word: the nearest of the first COMPARED known ones, or else the
+    known ones, SHOWN_WORDS at most."""
+    among = iter(words)
+    known = list(islice(among, COMPARED))
     near = difflib.get_close_matches(word[:SHOWN_LENGTH].lower(), known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else allowed(known)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    more = len(known) - SHOWN_WORDS + sum(1 for _ in among)
+    return allowed(known[:SHOWN_WORDS]) + (f", and {more} more" if more > 0 else "")
