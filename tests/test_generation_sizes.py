@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.abi import abi
-from xdpguard.classify.compile import Tables
+from xdpguard.classify.tables import Tables
 from xdpguard.generation import manifest, slots, totals
 from xdpguard.generation.manifest import Manifest, NamedRule
 from xdpguard.generation.totals import Totals
@@ -116,7 +115,7 @@ def count(rng: Random, value: Totals, one: Manifest) -> None:
 def bank(one: Manifest) -> int:
     """Bytes of a bank that an interface gets for a generation."""
     most = max(len(hook) for hook in one.rules)
-    tables = Tables(np.zeros(8, dtype=np.uint8), 2 * (NUMBERS["XG_COUNT_RULES"] + most))
+    tables = Tables(memoryview(bytes(8)), 2 * (NUMBERS["XG_COUNT_RULES"] + most))
     return slots.size_for(tables, manifest.encode(one)).bank_bytes - 8  # less the length before the bytes
 
 
