@@ -47,13 +47,17 @@ def parser(install: Install) -> dict[str, RuleSet | XdpguardError]:
     """A parser of files by name, and a compiler that takes them all."""
     files: dict[str, RuleSet | XdpguardError] = {"good": ruleset("good")}
 
-    def parse(path: str, *, thorough: bool = True) -> RuleSet:
+    def parse(path: str) -> RuleSet:
         found = files[str(path)]
         if isinstance(found, XdpguardError):
             raise found
         return found
 
+    def read(path: str, say: Callable[[str], None], *, verbose: bool) -> SimpleNamespace:
+        return SimpleNamespace(outline=parse(path), verbose=verbose)
+
     install("rules.parse", load_file=parse)
+    install("generation.compiled", read=read)
     install("classify.compile", build=lambda ruleset: SimpleNamespace(summary=("2 rules in 1 list",)))
     return files
 

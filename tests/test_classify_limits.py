@@ -8,7 +8,8 @@ import pytest
 import tables
 
 from xdpguard.abi import abi
-from xdpguard.classify.compile import Target, build
+from xdpguard.classify.compile import build
+from xdpguard.classify.tables import Target
 from xdpguard.errors import RulesError
 from xdpguard.rules.model import Action, Addresses, Hook, Intervals, Match, Redirect, Rule, RuleSet
 

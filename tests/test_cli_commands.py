@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_load_passes_everything_on(parser: Files, install: Install, capsys: Outp
     assert main(line.split()) == 0
     options = {"mode": "generic", "netns": "n", "confirm": 60, "force": True, "verbose": True}
     options |= {"account_owners": True}
-    assert calls == [((["a", "b"], parser["good"]), options)]
+    assert calls == [((["a", "b"], SimpleNamespace(outline=parser["good"], verbose=True)), options)]
     assert capsys.readouterr() == ("", "a: native mode\n")
 
 

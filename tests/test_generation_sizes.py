@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from random import Random
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.abi import abi
-from xdpguard.classify.compile import Tables
+from xdpguard.classify.tables import Tables
 from xdpguard.generation import manifest, slots, totals
 from xdpguard.generation.manifest import Manifest, NamedRule
 from xdpguard.generation.totals import Totals
@@ -124,7 +123,7 @@ def count(rng: Random, value: Totals, one: Manifest) -> None:
 def bank(one: Manifest) -> int:
     """Bytes of a bank that an interface gets for a generation."""
     count = 2 * NUMBERS["XG_COUNT_RULES"] + sum(map(len, one.rules))
-    tables = Tables(np.zeros(abi().structs["xg_blob"].size, dtype=np.uint8), count)
+    tables = Tables(memoryview(bytes(abi().structs["xg_blob"].size)), count)
     return slots.size_for(tables, manifest.encode(one)).bank_bytes - 8  # less the length before the bytes
 
 

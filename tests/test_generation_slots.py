@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import product
+from random import Random
 
 import pytest
 from test_generation_support import ABI, NUMBERS, Memory, generation
@@ -40,7 +41,7 @@ def test_what_is_written_to_a_slot_is_there_and_its_counters_are_zero(found: Mem
     names = slots.describe(found, 2)
     assert names is not None
     assert [rule.key for rule in names.rules[0]] == ["a", "b"]
-    assert slots.slot_counts(found, 2, names)[0] == [[0, 0]] * (NUMBERS["XG_COUNT_RULES"] + 2)
+    assert counters.read(found, 2, (2, 0))[0] == [[0, 0]] * (NUMBERS["XG_COUNT_RULES"] + 2)
     assert [slots.serial(found, slot) for slot in (0, 1, 3)] == [0, 0, 0]
 
 
@@ -79,9 +80,22 @@ def test_totals_go_to_the_bank_that_is_not_in_use(found: Memory) -> None:
     banks = []
     for number in range(3):
         value = totals.Totals(folded={number})
-        slots.store_totals(found, value, frozenset())
+        slots.store_totals(found, value)
         banks.append(found.get("bank"))
         assert slots.load_totals(found) == value
     assert banks == [1, 0, 1]
     found.switch_bank(0)
     assert slots.load_totals(found).folded == {1}
+
+
+def test_totals_without_room_lose_names_of_rules_that_are_gone_first(found: Memory) -> None:
+    slots.write(found, 1, generation(("a", "b"), 5))
+    rng = Random(3)
+    gone = {f"{rng.getrandbits(128):032x}" for _ in range(found.size.bank_bytes // 16)}
+    value = totals.Totals()
+    value.hooks[0].rules |= {key: totals.RuleTotal(key, "drop", [9, 900]) for key in sorted(gone)}
+    value.hooks[0].rules |= {key: totals.RuleTotal(key, "drop", [1, 60]) for key in ("a", "b")}
+    slots.store_totals(found, value)
+    rules = slots.load_totals(found).hooks[0].rules
+    assert {"a", "b", totals.MERGED_KEY} <= rules.keys()
+    assert sum(rule.count[0] for rule in rules.values()) == 9 * len(gone) + 2

@@ -14,10 +14,11 @@ import pytest
 from xdpguard import abi
 from xdpguard.errors import KernelError
 from xdpguard.kernel import compile as compiler
+from xdpguard.kernel import kept
 from xdpguard.kernel.compile import EGRESS, INGRESS, INGRESS_FRAGS, PASS, bytecode
 
 CODE = bytes(range(64))
-NOTHING = hashlib.blake2s(b"", digest_size=16).digest()
+NOTHING = hashlib.sha256(b"").digest()
 
 
 class Compiler:
@@ -39,14 +40,14 @@ def bcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Compiler:
     library.mkdir()
     (library / "version.py").write_text("__version__ = '1'\n")
     made = Compiler()
-    monkeypatch.setattr(compiler, "CACHE", tmp_path / "cache" / "xdpguard")
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "cache" / "xdpguard")
     monkeypatch.setattr(compiler, "_bcc_folder", lambda: library)
     monkeypatch.setattr(compiler, "compile_source", made)
     monkeypatch.setattr(abi, "folder", lambda: sources)
     return made
 
 
-def kept(tmp_path: Path) -> Path:
+def kept_file(tmp_path: Path) -> Path:
     (file,) = (tmp_path / "cache" / "xdpguard").iterdir()
     return file
 
@@ -63,7 +64,7 @@ def test_nobody_else_may_write_what_is_kept(mask: int, bcc: Compiler, tmp_path: 
         bytecode(INGRESS)
     finally:
         os.umask(before)
-    file = kept(tmp_path)
+    file = kept_file(tmp_path)
     assert file.stat().st_mode & 0o777 == 0o600
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
@@ -94,7 +95,7 @@ def test_a_kept_file_that_cannot_be_trusted_is_compiled_again(
     what: str, bcc: Compiler, tmp_path: Path
 ) -> None:
     bytecode(INGRESS)
-    SPOILED[what](kept(tmp_path))
+    SPOILED[what](kept_file(tmp_path))
     assert bytecode(INGRESS) == CODE
     assert bcc.runs == 2
 
@@ -102,7 +103,7 @@ def test_a_kept_file_that_cannot_be_trusted_is_compiled_again(
 @pytest.mark.parametrize("what", [name for name in SPOILED if "folder" not in name])
 def test_what_was_compiled_again_is_kept_again(what: str, bcc: Compiler, tmp_path: Path) -> None:
     bytecode(INGRESS)
-    SPOILED[what](kept(tmp_path))
+    SPOILED[what](kept_file(tmp_path))
     bytecode(INGRESS)
     bytecode(INGRESS)
     assert bcc.runs == 2

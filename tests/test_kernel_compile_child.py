@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from xdpguard.errors import KernelError
-from xdpguard.kernel import compile as compiler
+from xdpguard.kernel import kept
 from xdpguard.kernel.compile import PASS, Source, bytecode_by_child
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from xdpguard.kernel import compile
-compile.CACHE = Path(sys.argv[1])
+from xdpguard.kernel import compile, kept
+kept.FOLDER = Path(sys.argv[1])
 traced = compile.Source("trace/processes.c", "xdpguard_exit", tuple(sys.argv[2:]))
 code = compile.bytecode_by_child([compile.PASS, traced])
 assert "bcc" not in sys.modules
@@ -46,7 +46,7 @@ def test_what_is_missing_is_compiled_by_a_child_and_kept(tmp_path: Path) -> None
 
 
 def test_what_cannot_be_kept_is_given_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "CACHE", tmp_path / "file" / "cache")
+    monkeypatch.setattr(kept, "FOLDER", tmp_path / "file" / "cache")
     (tmp_path / "file").write_text("no folder")
     assert len(bytecode_by_child([PASS])[PASS]) % 8 == 0
 
@@ -54,7 +54,7 @@ def test_what_cannot_be_kept_is_given_all_the_same(tmp_path: Path, monkeypatch: 
 def test_what_the_child_cannot_compile_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(compiler, "CACHE", tmp_path)
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
     with pytest.raises(KernelError, match=r"^compile bpf/xdp/pass.c: .*; nothing changed$"):
         bytecode_by_child([Source("xdp/pass.c", "no_such_function")])
     assert capfd.readouterr().out == ""

@@ -102,6 +102,24 @@ def test_a_load_leaves_the_search_of_a_large_file_to_check_and_says_so(
     assert words in note
 
 
+def test_rules_with_lists_and_sets_of_ports_are_told_apart_from_those_without(tmp_path: Path) -> None:
+    """Rules that differ in ports alone share the work of reading the rest."""
+    ports = ("80", "", "90", "[80, 90]", "'@web'", "", "90-95", "[80, 90]", "'@web'", "[90, 80]", "80")
+    lines = [
+        f"{{name: r{at}, proto: tcp, action: drop{f', dport: {port}' if port else ''}}}"
+        for at, port in enumerate(ports)
+    ]
+    found = [rule.match.dport for rule in ruleset(file_of(*lines, head=HEAD)).ingress.rules]
+    pair, web = ((80, 80), (90, 90)), ((80, 80), (443, 443))
+    one, other = ((80, 80),), ((90, 90),)
+    assert found == [one, None, other, pair, web, None, ((90, 95),), pair, web, pair, one]
+
+
+def test_a_port_without_a_value_is_refused_also_behind_a_rule_without_ports() -> None:
+    text = file_of("{name: a, proto: tcp, action: drop}", "{name: b, proto: tcp, dport: '', action: drop}")
+    assert [one.message for one in problems(text)] == ["dport has no value; remove the key or give one"]
+
+
 # ---- twins ------------------------------------------------------------------------------------------------
 VALUES: dict[str, list[str]] = {
     "comment": ["one, two", "x"],

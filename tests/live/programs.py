@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from xdpguard.abi import abi, reasons
-from xdpguard.classify.compile import Target, build
+from xdpguard.classify.compile import build
+from xdpguard.classify.tables import Target
 from xdpguard.generation import manifest, slots
 from xdpguard.guard import programs
 from xdpguard.kernel import accounts, counters, maps, owners, testrun

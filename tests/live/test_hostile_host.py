@@ -27,7 +27,6 @@ from test_lifecycle_support import (
 from xdpguard.cli import main
 from xdpguard.errors import KernelError
 from xdpguard.generation import slots
-from xdpguard.guard import stage
 from xdpguard.kernel import link, lock
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -117,6 +116,7 @@ def test_a_real_memory_limit_leaves_the_rules_before_in_force(site: Site) -> Non
         before = state(site.end)
         limit = LIMIT[(folder / LIMIT[0]).exists() - 1]
         (folder / limit).write_text(str(needed - (16 << 20)))  # of the 32 MiB that the blobs take
+        site.write(f"{text}# to be compiled again\n")
         done = limited(folder, words)
         if done.code != -signal.SIGKILL:  # or the kernel ends the process, whose own memory counts too
             assert "no memory" in done.refusal(7)
@@ -152,10 +152,10 @@ def limited(folder: Path, words: list[str]) -> Done:
 def test_no_memory_to_compile_the_rules_is_told(
     site: Site, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def build(*_: object) -> object:
+    def draft(*_: object) -> object:
         raise MemoryError
 
-    monkeypatch.setattr(stage, "build", build)
+    monkeypatch.setattr("xdpguard.classify.compile.draft", draft)
     assert main.main(site.words("load", site.write(dropping(A)))) == 7
     assert "rules.yaml: no memory to compile 6 rules; nothing changed" in capsys.readouterr().err
     assert state(site.end) == CLEAN

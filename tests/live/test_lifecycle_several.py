@@ -20,6 +20,7 @@ from test_lifecycle_support import (
 )
 
 from xdpguard.errors import NotLoadedError
+from xdpguard.generation import compiled
 from xdpguard.guard.load import load
 from xdpguard.guard.stage import Staged
 from xdpguard.rules.parse import parse
@@ -105,8 +106,8 @@ def test_an_interface_that_vanishes_after_the_store_is_told_and_forgotten(
     ruleset = parse(dropping(A).encode(), "rules.yaml", first.folder)
     with pytest.raises(NotLoadedError, match="vanished during the load; the others carry the new rules"):
         load(
-            [first.end.dev, second.end.dev], ruleset, mode="auto", netns=first.end.name, confirm=None,
-            force=False, say=first.said.append, verbose=False,
+            [first.end.dev, second.end.dev], compiled.of(ruleset), mode="auto", netns=first.end.name,
+            confirm=None, force=False, say=first.said.append, verbose=False,
         )  # fmt: skip
     assert first.verdicts() == {A}
     await_state(second.end, lambda found: found == CLEAN)

@@ -24,6 +24,7 @@ from lab import End, Lab, Veth, inside
 from packets import eth, ipv4, udp
 
 from xdpguard.errors import NotLoadedError
+from xdpguard.generation import compiled
 from xdpguard.guard import preflight, status, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.model import InterfaceStatus
@@ -225,8 +226,8 @@ class Site:
         """In this process."""
         ruleset = parse(text.encode(), "rules.yaml", self.folder)
         load(
-            [self.end.dev], ruleset, mode=mode, netns=self.end.name, confirm=confirm, force=force,
-            say=self.said.append, verbose=False, account_owners=account_owners,
+            [self.end.dev], compiled.of(ruleset), mode=mode, netns=self.end.name, confirm=confirm,
+            force=force, say=self.said.append, verbose=False, account_owners=account_owners,
         )  # fmt: skip
 
     def confirm(self) -> None:

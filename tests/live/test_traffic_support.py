@@ -20,6 +20,7 @@ from oracle import decide
 from packets import Packet, arp, eth
 
 from xdpguard.abi import reasons
+from xdpguard.generation import compiled
 from xdpguard.guard import verbs
 from xdpguard.guard.load import load
 from xdpguard.kernel import xdp
@@ -98,7 +99,7 @@ def loaded(end: End, text: str, mode: str) -> Iterator[Loaded]:
     """Load rules on one end by the real verb; unload at the end, also after a failure."""
     filter = Loaded(end, parse(text.encode(), "traffic.yaml", Path("/nonexistent")), mode)
     load(
-        [end.dev], filter.rules, mode=mode, netns=end.name, confirm=None, force=False,
+        [end.dev], compiled.of(filter.rules), mode=mode, netns=end.name, confirm=None, force=False,
         say=filter.said.append, verbose=False,
     )  # fmt: skip
     try:

@@ -16,7 +16,8 @@ from oracle import Verdict, decide
 from programs import Bench, can_run
 
 from xdpguard.abi import abi, reasons
-from xdpguard.classify.compile import Target, build
+from xdpguard.classify.compile import build
+from xdpguard.classify.tables import Target
 from xdpguard.generation import slots
 from xdpguard.kernel import bpf, counters
 from xdpguard.rules.model import Action, Redirect, RuleSet

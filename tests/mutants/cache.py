@@ -1,8 +1,8 @@
-"""A plugin for pytest: compiled programs go to the folder MUTANT_CACHE, not to those of the real tree."""
+"""A plugin for pytest: what is kept goes to the folder MUTANT_CACHE, not to that of the real tree."""
 
 import os
 from pathlib import Path
 
-from xdpguard.kernel import compile
+from xdpguard.kernel import kept
 
-compile.CACHE = Path(os.environ["MUTANT_CACHE"])
+kept.FOLDER = Path(os.environ["MUTANT_CACHE"])

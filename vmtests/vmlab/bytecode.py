@@ -17,9 +17,9 @@ _SECONDS = 120
 _CHILD = """
 import json, sys
 from pathlib import Path
-from xdpguard.kernel import compile
+from xdpguard.kernel import compile, kept
 
-compile.CACHE = Path(sys.argv[1])
+kept.FOLDER = Path(sys.argv[1])
 sources = [compile.INGRESS, compile.INGRESS_FRAGS, compile.EGRESS, compile.PASS]
 sources += [compile.INGRESS_OWNERS, compile.INGRESS_FRAGS_OWNERS, compile.EGRESS_OWNERS]
 if wanted := sys.stdin.read():

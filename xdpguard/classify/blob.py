@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from xdpguard.abi import abi
 from xdpguard.classify.bitvectors import WORDS, Dimension
+from xdpguard.classify.tables import MAX_BYTES, too_large
 from xdpguard.classify.trees import LINE, Tree
 from xdpguard.errors import Problem, RulesError
 
 _ABI = abi()
-MAX_BYTES = 64 << 20
 
 
 class Blob:
@@ -36,7 +36,7 @@ class Blob:
         self._parts.append((offset, array))
         self._end = offset + array.nbytes
         if self._end > MAX_BYTES:
-            raise self.refused(f"the tables need more than {MAX_BYTES >> 20} MiB; use fewer or broader rules")
+            raise too_large(self._file)
         return offset
 
     def refused(self, message: str) -> RulesError:

@@ -15,13 +15,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from xdpguard.errors import ForeignError, NotLoadedError, RulesError, UsageError, XdpguardError
-from xdpguard.ui.rows import OWNER_VIEWS
 from xdpguard.ui.streams import emit, report, say
 from xdpguard.ui.text import nothing, place, printable
 
 if TYPE_CHECKING:
     from xdpguard.guard.model import InterfaceStatus
-    from xdpguard.rules.model import RuleSet
     from xdpguard.stats.model import Snapshot
     from xdpguard.stats.owners import Names
 
@@ -38,9 +36,12 @@ def check(arguments: argparse.Namespace) -> int:
 
 def _check_one(file: str, verbose: bool) -> int:
     try:
-        ruleset = _read(file)
         from xdpguard.classify.compile import build
+        from xdpguard.rules.parse import load_file
 
+        ruleset = load_file(file)
+        for note in ruleset.notes:
+            say(note)
         tables = build(ruleset)  # so that what check accepts also compiles
     except XdpguardError as error:
         report(error)
@@ -53,23 +54,14 @@ def _check_one(file: str, verbose: bool) -> int:
     return 0
 
 
-def _read(file: str, *, thorough: bool = True) -> RuleSet:
-    """The rule set of ``file``, its notes said. Raises RulesError, or PrivilegeError if it is unreadable."""
-    from xdpguard.rules.parse import load_file
-
-    ruleset = load_file(file, thorough=thorough)
-    for note in ruleset.notes:
-        say(note)
-    return ruleset
-
-
 def load(arguments: argparse.Namespace) -> int:
-    ruleset = _read(arguments.rules, thorough=False)
+    from xdpguard.generation.compiled import read
     from xdpguard.guard.load import load as verb
 
+    rules = read(arguments.rules, say, verbose=arguments.verbose)
     verb(
         arguments.interfaces,
-        ruleset,
+        rules,
         mode=arguments.mode or "auto",
         netns=arguments.netns,
         confirm=arguments.confirm,
@@ -134,6 +126,7 @@ def _status_code(found: list[InterfaceStatus], interface: str | None, netns: str
 
 def stats(arguments: argparse.Namespace) -> int:
     from xdpguard.stats.read import snapshot as read
+    from xdpguard.ui.rows import OWNER_VIEWS
     from xdpguard.ui.stats import render
 
     format = arguments.format or "table"

@@ -39,31 +39,63 @@ class Manifest:
     targets: dict[str, int]  # redirect targets in use: name -> ifindex
 
 
+class Head(NamedTuple):
+    """What of a manifest is not of single rules; the fields are those of Manifest."""
+
+    file: str
+    content_hash: str
+    loaded_at: float
+    defaults: tuple[str, str]
+    targets: dict[str, int]
+
+
+def defaults(ruleset: RuleSet) -> tuple[str, str]:
+    return _WORDS[ruleset.ingress.default], _WORDS[ruleset.egress.default]
+
+
 def describe(ruleset: RuleSet, loaded_at: float, targets: dict[str, int]) -> Manifest:
     def named(hook: Hook) -> tuple[NamedRule, ...]:
         return tuple(NamedRule(rule.name, _WORDS[rule.action], rule.key, rule.line) for rule in hook.rules)
 
-    return Manifest(
-        ruleset.file,
-        ruleset.content_hash,
-        loaded_at,
-        (ruleset.ingress.default.name.lower(), ruleset.egress.default.name.lower()),
-        (named(ruleset.ingress), named(ruleset.egress)),
-        targets,
-    )
+    hooks = named(ruleset.ingress), named(ruleset.egress)
+    return Manifest(ruleset.file, ruleset.content_hash, loaded_at, defaults(ruleset), hooks, targets)
 
 
 def encode(manifest: Manifest) -> bytes:
-    head = {
-        "file": manifest.file,
-        "hash": manifest.content_hash,
-        "loaded_at": manifest.loaded_at,
-        "defaults": manifest.defaults,
-        "targets": manifest.targets,
-    }
     rules = [list(zip(*hook, strict=True)) for hook in manifest.rules]
-    packed = _pack(head)
-    return len(packed).to_bytes(_LENGTH_BYTES, "little") + packed + _pack(rules)
+    head = (manifest.file, manifest.content_hash, manifest.loaded_at, manifest.defaults, manifest.targets)
+    return joined(Head(*head), _pack(rules))
+
+
+def packed(ruleset: RuleSet) -> bytes:
+    """The names, actions, keys and lines of both hooks' rules: the part that only the rules decide."""
+    return _pack([_columns(hook) for hook in (ruleset.ingress, ruleset.egress)])
+
+
+def _columns(hook: Hook) -> list[list[str] | list[int]]:
+    rules = hook.rules
+    names, keys = [rule.name for rule in rules], [rule.key for rule in rules]
+    return [names, [_WORDS[rule.action] for rule in rules], keys, [rule.line for rule in rules]]
+
+
+def unpacked(data: bytes) -> tuple[tuple[NamedRule, ...], tuple[NamedRule, ...]]:
+    ingress, egress = (
+        tuple(map(NamedRule._make, zip(*hook, strict=True))) for hook in json.loads(zlib.decompress(data))
+    )
+    return ingress, egress
+
+
+def joined(head: Head, rules: bytes) -> bytes:
+    """An encoded manifest. ``rules``: as ``packed``."""
+    document = {
+        "file": head.file,
+        "hash": head.content_hash,
+        "loaded_at": head.loaded_at,
+        "defaults": head.defaults,
+        "targets": head.targets,
+    }
+    first = _pack(document)
+    return len(first).to_bytes(_LENGTH_BYTES, "little") + first + rules
 
 
 @lru_cache(maxsize=abi().numbers["XG_SLOTS"])
@@ -71,15 +103,12 @@ def decode(data: bytes) -> Manifest:
     """Raises ValueError if the bytes are damaged. A command asks for the same few again and again."""
     try:
         head, rest = _head(data)
-        ingress, egress = (
-            tuple(map(NamedRule._make, zip(*hook, strict=True))) for hook in json.loads(zlib.decompress(rest))
-        )
         return Manifest(
             head["file"],
             head["hash"],
             head["loaded_at"],
             (head["defaults"][0], head["defaults"][1]),
-            (ingress, egress),
+            unpacked(rest),
             head["targets"],
         )
     except (zlib.error, KeyError, TypeError, IndexError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 
 from xdpguard.abi import abi
-from xdpguard.classify.compile import Tables, build
+from xdpguard.classify.tables import Tables
 from xdpguard.errors import KernelError, PrivilegeError
 from xdpguard.generation import manifest, totals
 from xdpguard.generation.manifest import Manifest
@@ -24,6 +24,7 @@ _ABI = abi()
 BUILTIN = 0
 """The slot of the built-in rule set: no rules, everything passes. Never reused."""
 _SERIAL_AT = _ABI.offset("xg_blob.serial")  # a __u64
+_HOOKS_AT = _ABI.offset("xg_blob.hook")
 _LENGTH_BYTES = 8
 _READ_ATTEMPTS = 50
 
@@ -91,9 +92,11 @@ def clear(found: MapSet, slot: int) -> None:
 
 def write_builtin(found: MapSet) -> None:
     """Slot 0: no rules, everything passes, nothing is malformed enough to drop."""
+    from xdpguard.classify.compile import build  # NumPy, for the first load of an interface only
+
     ruleset = RuleSet("", Hook(Action.PASS), Hook(Action.PASS), malformed=Action.PASS)
     names = manifest.encode(manifest.describe(ruleset, time.time(), {}))
-    write(found, BUILTIN, build(ruleset, take_serial(found), {}, names).blob.data)
+    write(found, BUILTIN, build(ruleset, take_serial(found), {}, names).blob)
 
 
 def take_serial(found: MapSet) -> int:
@@ -158,11 +161,13 @@ def load_totals(found: MapSet) -> Totals:
         memory.close()
 
 
-def store_totals(found: MapSet, value: Totals, live: frozenset[str]) -> None:
+def store_totals(found: MapSet, value: Totals) -> None:
     """Write the bank that is not in use, then switch to it in one store."""
     bank = 1 - found.get("bank")
     room = found.size.bank_bytes - _LENGTH_BYTES
-    data = totals.encode(value, room, live)
+    data = totals.packed(value)
+    if len(data) > room:
+        data = totals.encode(value, room, live_keys(found))
     memory = found.totals()
     start = bank * found.size.bank_bytes
     memory[start : start + _LENGTH_BYTES + len(data)] = len(data).to_bytes(_LENGTH_BYTES, "little") + data
@@ -176,22 +181,32 @@ def live_keys(found: MapSet) -> frozenset[str]:
     return frozenset(rule.key for one in held if one for hook in one.rules for rule in hook)
 
 
-def slot_counts(found: MapSet, slot: int, names: Manifest) -> list[list[list[int]]]:
-    return counters.read(found, slot, (len(names.rules[0]), len(names.rules[1])))
+def _add_slot(found: MapSet, slot: int, value: Totals) -> None:
+    """Add the counts of a generation. Its names, maybe a hundred thousand, are read if rules met packets."""
+    memory = found.blob(slot)
+    ingress, egress = (
+        _ABI.get(memory, "xg_hook.rules", _HOOKS_AT + hook * _ABI.structs["xg_hook"].size) for hook in (0, 1)
+    )
+    memory.close()
+    counts = counters.read(found, slot, (ingress, egress))
+    totals.add_unnamed(value, counts)
+    names = describe(found, slot) if totals.any_rule(counts) else None
+    if names is not None:
+        totals.add_rules(value, names, counts)
 
 
 def fold(found: MapSet, slot: int) -> None:
     """Move a slot's counts into the totals, so that it may be written. Waits for packets in flight."""
     found.grace()
-    names, number = describe(found, slot), serial(found, slot)
-    if names is None:
+    number = serial(found, slot)
+    if not number:
         return
     value = load_totals(found)
     if number not in value.folded:
-        totals.add_slot(value, names, slot_counts(found, slot, names))
+        _add_slot(found, slot, value)
         held = {serial(found, other) for other in range(SLOTS)}
         value.folded = (value.folded & held) | {number}
-        store_totals(found, value, live_keys(found))
+        store_totals(found, value)
 
 
 def sum_of(found: MapSet) -> Totals:
@@ -218,9 +233,9 @@ def _marks(found: MapSet) -> tuple[int, ...]:
 def _sum_once(found: MapSet) -> Totals:
     value = load_totals(found)
     for slot in range(SLOTS):
-        names, number = describe(found, slot), serial(found, slot)
-        if names is not None and number not in value.folded:
-            totals.add_slot(value, names, slot_counts(found, slot, names))
+        number = serial(found, slot)
+        if number and number not in value.folded:
+            _add_slot(found, slot, value)
     return value
 
 
@@ -232,12 +247,12 @@ def absorb(found: MapSet, predecessor: MapSet) -> None:
     if epoch not in value.absorbed:
         totals.add_totals(value, sum_of(predecessor))
         value.absorbed.add(epoch)
-        store_totals(found, value, live_keys(found))
+        store_totals(found, value)
     found.put("predecessor", 0)
 
 
 def size_for(tables: Tables, names: bytes) -> Size:
     """The size class for these tables; a bank has room for three such generations, all counted."""
     bank = 8192 + 3 * (len(names) + 32 * tables.counters)
-    reached = _ABI.get(tables.blob.data, "xg_blob.manifest")
+    reached = _ABI.get(tables.blob, "xg_blob.manifest")
     return size_class(Size(len(tables.blob), reached, tables.counters, bank))

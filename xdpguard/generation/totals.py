@@ -60,12 +60,28 @@ def _add(to: Pair, packets: int, size: int) -> None:
 
 def add_slot(totals: Totals, manifest: Manifest, counters: Sequence[Sequence[Pair]]) -> None:
     """Add one slot's counts. ``counters[hook][index]``: summed over CPUs, laid out as abi.h's XG_COUNT_*."""
-    for hook, named, counts in zip(totals.hooks, manifest.rules, counters, strict=True):
+    add_unnamed(totals, counters)
+    add_rules(totals, manifest, counters)
+
+
+def add_unnamed(totals: Totals, counters: Sequence[Sequence[Pair]]) -> None:
+    """Of one slot's counts, those that are not of rules."""
+    for hook, counts in zip(totals.hooks, counters, strict=True):
         for index in range(MATRIX):
             _add(hook.matrix[index], *counts[index])
         for index in range(REASONS):
             _add(hook.reasons[index], *counts[REASONS_AT + index])
         _add(hook.default, *counts[DEFAULT_AT])
+
+
+def any_rule(counters: Sequence[Sequence[Pair]]) -> bool:
+    """Has a rule of the slot met a packet?"""
+    return any(count[0] for counts in counters for count in counts[RULES_AT:])
+
+
+def add_rules(totals: Totals, manifest: Manifest, counters: Sequence[Sequence[Pair]]) -> None:
+    """Of one slot's counts, those of rules."""
+    for hook, named, counts in zip(totals.hooks, manifest.rules, counters, strict=True):
         for rule, count in zip(named, counts[RULES_AT:], strict=True):
             if count[0]:  # most rules of a long list meet no packet
                 _add(_rule(hook, rule.key, rule.name, rule.action).count, *count)
@@ -95,7 +111,7 @@ def encode(totals: Totals, room: int, live: frozenset[str]) -> bytes:
     ``live``: keys of rules that are still held; they are merged last. Raises ValueError if there is no room
     for the sums alone.
     """
-    data = _pack(totals)
+    data = packed(totals)
     while len(data) > room:
         rules = [
             (key in live, rule.count[0], key, hook)
@@ -111,11 +127,12 @@ def encode(totals: Totals, room: int, live: frozenset[str]) -> bytes:
         for _, _, key, hook in rules[: len(rules) // 4 + 1]:
             rule = hook.rules.pop(key)
             _add(_rule(hook, MERGED_KEY, "(merged rules)", "").count, *rule.count)
-        data = _pack(totals)
+        data = packed(totals)
     return data
 
 
-def _pack(totals: Totals) -> bytes:
+def packed(totals: Totals) -> bytes:
+    """All of them, whatever room that takes."""
     document = {
         "folded": sorted(totals.folded),
         "absorbed": sorted(totals.absorbed),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from xdpguard.errors import Interrupted, KernelError, NotLoadedError, XdpguardError
+from xdpguard.generation.compiled import Compiled
 from xdpguard.guard.chosen import chosen
 from xdpguard.guard.interrupts import Noted
 from xdpguard.guard.repair import sweep
@@ -12,12 +13,11 @@ from xdpguard.guard.stage import Request, Staged, stage
 from xdpguard.kernel import link, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.netns import inside
-from xdpguard.rules.model import RuleSet
 
 
 def load(
     interfaces: list[str],
-    ruleset: RuleSet,
+    rules: Compiled,
     *,
     mode: str,
     netns: str | None,
@@ -27,12 +27,12 @@ def load(
     verbose: bool,
     account_owners: bool | None = None,
 ) -> None:
-    """Load the rule set on every interface, or on none. Raises XdpguardError; the text tells the state.
+    """Load the rules on every interface, or on none. Raises XdpguardError; the text tells the state.
 
     ``account_owners``: count by owner, or no longer; None leaves it as it is.
     """
     pins.ensure_mounted(say)
-    request = Request(ruleset, mode, netns, confirm, force, verbose, say, account_owners)
+    request = Request(rules, mode, netns, confirm, force, verbose, say, account_owners)
     inside(netns, _load, interfaces, request)
 
 
@@ -91,9 +91,8 @@ def _report(staged: list[Staged]) -> None:
 
 def _tell(staged: Staged) -> None:
     request, name = staged.request, staged.found.link.name
-    rules = (
-        f"{len(request.ruleset.ingress.rules)} ingress and {len(request.ruleset.egress.rules)} egress rules"
-    )
+    ingress, egress = request.rules.outline.counts
+    rules = f"{ingress} ingress and {egress} egress rules"
     request.say(f"{name}: generation {staged.serial} is live ({staged.mode} XDP + TC), {rules}")
     if request.confirm:
         netns = f" --netns {request.netns}" if request.netns is not None else ""

@@ -9,17 +9,16 @@ from collections.abc import Callable
 
 from xdpguard.errors import XdpguardError
 from xdpguard.generation import slots
+from xdpguard.generation.outline import Outline
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet
-from xdpguard.rules.model import Action, RuleSet
 
 Say = Callable[[str], None]
-_SENDING = (Action.TX, Action.REDIRECT)
 
 
-def start(found: Found, ruleset: RuleSet, xdp_program: int, mode: str, say: Say) -> bool:
+def start(found: Found, plan: Outline, xdp_program: int, mode: str, say: Say) -> bool:
     """See that frames of the attached XDP program are observed if a rule may send some. True: from now on."""
-    if not any(rule.action in _SENDING for rule in ruleset.ingress.rules):
+    if not plan.sends:
         return False
     if found.delivery.read(xdp_program) is not None:
         return False

@@ -10,12 +10,12 @@ from collections.abc import Callable
 
 from xdpguard.abi import abi, reasons
 from xdpguard.errors import PreflightError
+from xdpguard.generation.outline import Outline
 from xdpguard.guard import programs
 from xdpguard.guard.probes import Probe, wanted
 from xdpguard.kernel import counters, maps, testrun
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import MapSet, Word
-from xdpguard.rules.model import RuleSet
 
 _NUMBERS = abi().numbers
 _XDP_PASS, _TC_UNSPEC = 2, 0xFFFFFFFF
@@ -25,7 +25,7 @@ def run(
     found: MapSet,
     slot: int,
     link: Link,
-    ruleset: RuleSet,
+    plan: Outline,
     *,
     force: bool,
     say: Callable[[str], None],
@@ -45,7 +45,7 @@ def run(
         private.close()
     try:
         for probe in probes:
-            refusal = _judge(judge, found, slot, ruleset, probe)
+            refusal = _judge(judge, found, slot, plan, probe)
             if refusal and not force:
                 raise PreflightError(
                     f"{link.name}: {refusal}; nothing changed (--force loads it all the same)"
@@ -60,27 +60,26 @@ def run(
     return judge
 
 
-def _judge(judge: programs.Programs, found: MapSet, slot: int, ruleset: RuleSet, probe: Probe) -> str | None:
+def _judge(judge: programs.Programs, found: MapSet, slot: int, plan: Outline, probe: Probe) -> str | None:
     counters.zero(found, slot)
     program, passed = (judge.ingress, _XDP_PASS) if probe.hook == 0 else (judge.egress, _TC_UNSPEC)
     result = testrun.prog_test_run(program.fd, probe.frame)
     if result.verdict == passed:
         return None
-    return f"{_decider(found, slot, ruleset, probe.hook)} would not let {probe.what} pass"
+    return f"{_decider(found, slot, plan, probe.hook)} would not let {probe.what} pass"
 
 
-def _decider(found: MapSet, slot: int, ruleset: RuleSet, hook: int) -> str:
-    rules = (ruleset.ingress.rules, ruleset.egress.rules)
-    counts = counters.read(found, slot, (len(rules[0]), len(rules[1])))[hook]
+def _decider(found: MapSet, slot: int, plan: Outline, hook: int) -> str:
+    counts = counters.read(found, slot, plan.counts)[hook]
     direction = ("ingress", "egress")[hook]
     first = _NUMBERS["XG_COUNT_RULES"]
     for index, count in enumerate(counts):
         if index < _NUMBERS["XG_COUNT_REASONS"] or not count[0]:
             continue
         if index >= first:
-            rule = rules[hook][index - first]
-            return f"{ruleset.place(rule)}: rule {rule.name} ({rule.action.name.lower()})"
+            place, name, action = plan.rule(hook, index - first)
+            return f"{place}: rule {name} ({action})"
         if index == _NUMBERS["XG_COUNT_DEFAULT"]:
-            return f"{ruleset.file}: the {direction} default (drop)"
-        return f"{ruleset.file}: {reasons()[index - _NUMBERS['XG_COUNT_REASONS']]} ({direction})"
-    return f"{ruleset.file}: the {direction} program"
+            return f"{plan.file}: the {direction} default (drop)"
+        return f"{plan.file}: {reasons()[index - _NUMBERS['XG_COUNT_REASONS']]} ({direction})"
+    return f"{plan.file}: the {direction} program"

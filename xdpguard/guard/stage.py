@@ -1,6 +1,6 @@
 """One interface of a load, up to but not including the store that makes it live.
 
-Order: look, refuse, repair, compile, fill a slot, preflight, attach. What must never break: until ``commit``
+Order: look, refuse, repair, fill a slot, preflight, attach. What must never break: until ``commit``
 every packet gets the verdict it got before, and ``abandon`` leaves the host as it was.
 """
 
@@ -11,16 +11,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from xdpguard.abi import abi
-from xdpguard.classify.compile import Tables, Target, build
-from xdpguard.errors import KernelError, NotLoadedError, UsageError, XdpguardError
-from xdpguard.generation import manifest, slots
+from xdpguard.classify.tables import Tables, Target
+from xdpguard.errors import NotLoadedError, UsageError, XdpguardError
+from xdpguard.generation import slots
+from xdpguard.generation.compiled import Compiled
 from xdpguard.guard import accounting, attach, observe, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
 from xdpguard.kernel.sizes import Size
-from xdpguard.rules.model import RuleSet
 
 Say = Callable[[str], None]
 _NUMBERS = abi().numbers
@@ -30,7 +30,7 @@ _NUMBERS = abi().numbers
 class Request:
     """What the user asked for."""
 
-    ruleset: RuleSet
+    rules: Compiled
     mode: str  # auto | native | generic
     netns: str | None  # name
     confirm: int | None  # seconds
@@ -38,6 +38,10 @@ class Request:
     verbose: bool
     say: Say
     account_owners: bool | None = None  # None: as it is in force
+
+    @property
+    def file(self) -> str:
+        return self.rules.outline.file
 
 
 @dataclass(slots=True)
@@ -60,8 +64,8 @@ class Staged:
     def prepare(self) -> None:
         """See that redirects can be delivered, once every interface has its programs: any may be a target."""
         link, request = self.found.link, self.request
-        with explained(f"{link.name}: load {request.ruleset.file}", "nothing changed"):
-            for ifindex in targets.prepare(request.ruleset, link, self.mode, request.say):
+        with explained(f"{link.name}: load {request.file}", "nothing changed"):
+            for ifindex in targets.prepare(request.rules.outline, link, self.mode, request.say):
                 self.steps.undo.callback(targets.remove_helper, ifindex)
 
     def commit(self) -> None:
@@ -108,7 +112,7 @@ def stage(found: Found, request: Request, check: Callable[[], None]) -> Staged:
     """Everything but the store. On any failure the host is as before."""
     staged = Staged(found, request, check)
     try:
-        with explained(f"{found.link.name}: load {request.ruleset.file}", "nothing changed"):
+        with explained(f"{found.link.name}: load {request.file}", "nothing changed"):
             attach.refuse_foreign(found)
             _check_mode(found, request)
             repair.repair(found, request.say)
@@ -131,12 +135,11 @@ def _check_mode(found: Found, request: Request) -> None:
 
 def _stage(staged: Staged) -> None:
     found, request = staged.found, staged.request
-    ruleset = request.ruleset
-    resolved = targets.resolve(ruleset, found.link)
+    resolved = targets.resolve(request.rules.outline, found.link)
     current = found.current if found.current is not None and found.current.current_abi else None
     staged.former_targets = targets.named(current) if current is not None else {}
     staged.serial = slots.take_serial(current) if current is not None else 2
-    tables, names = _compile(ruleset, staged.serial, resolved)
+    tables, names = _finished(request.rules, staged.serial, resolved)
     if request.verbose:
         for line in tables.summary:
             request.say(f"{found.link.name}: {line}")
@@ -152,7 +155,7 @@ def _stage(staged: Staged) -> None:
     staged.slot = slots.free_slot(word)
     slots.fold(target, staged.slot)
     staged.steps.undo.callback(slots.clear, target, staged.slot)
-    slots.write(target, staged.slot, tables.blob.data)
+    slots.write(target, staged.slot, tables.blob)
     staged.check()
     _judge(staged, target)
     staged.check()
@@ -165,14 +168,11 @@ def _stage(staged: Staged) -> None:
     staged.word = Word(staged.slot, previous)
 
 
-def _compile(ruleset: RuleSet, serial: int, resolved: dict[str, Target]) -> tuple[Tables, bytes]:
+def _finished(rules: Compiled, serial: int, resolved: dict[str, Target]) -> tuple[Tables, bytes]:
+    """The bytes of a generation, and the names among them."""
     indexes = {name: target.ifindex for name, target in resolved.items()}
-    names = manifest.encode(manifest.describe(ruleset, time.time(), indexes))
-    try:
-        return build(ruleset, serial, resolved, names), names
-    except MemoryError as error:
-        count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
-        raise KernelError(f"{ruleset.file}: no memory to compile {count} rules; nothing changed") from error
+    names = rules.outline.named(time.time(), indexes)
+    return rules.draft.finish(rules.outline.file, serial, resolved, names), names
 
 
 def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
@@ -206,7 +206,7 @@ def _judge(staged: Staged, target: MapSet) -> None:
         target,
         staged.slot,
         found.link,
-        request.ruleset,
+        request.rules.outline,
         force=request.force,
         say=request.say,
         statistics=request.verbose,
@@ -232,7 +232,7 @@ def _attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None
         staged.mode = attach.put(found, target, loaded, _mode(staged), staged.steps, request.say)
     else:
         staged.mode = found.xdp.mode if found.xdp else ""
-    if observe.start(found, request.ruleset, target.get("xdp_program"), staged.mode, request.say):
+    if observe.start(found, request.rules.outline, target.get("xdp_program"), staged.mode, request.say):
         staged.steps.undo.callback(found.delivery.remove)
     _warn_offload(staged)
 
@@ -256,9 +256,9 @@ def _running(found: Found, judge: programs.Programs) -> bool:
 
 def _warn_offload(staged: Staged) -> None:
     request, name = staged.request, staged.found.link.name
-    vlan = [rule for rule in request.ruleset.ingress.rules if rule.match.vlan is not None]
+    vlan = request.rules.outline.vlan
     if vlan and features.rx_vlan_offload(name):
         request.say(
-            f"warning: {name} takes VLAN tags out of frames before XDP sees them: rule {vlan[0].name} "
+            f"warning: {name} takes VLAN tags out of frames before XDP sees them: rule {vlan} "
             f"and others with vlan may not match (ethtool -K {name} rxvlan off)"
         )

@@ -7,35 +7,27 @@ everything. It is removed with its last user.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from xdpguard.classify.compile import Target
+from xdpguard.classify.tables import Target
 from xdpguard.errors import ForeignError, KernelError, NotLoadedError, PreflightError
 from xdpguard.generation import slots
+from xdpguard.generation.outline import Outline
 from xdpguard.guard import programs
 from xdpguard.kernel import bpf, features, link, netns, objects, pins, xdp
 from xdpguard.kernel.discover import is_helper
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import SLOTS, MapSet
-from xdpguard.rules.model import Action, Rule, RuleSet
 
 Say = Callable[[str], None]
 
 
-def _redirects(ruleset: RuleSet) -> Iterator[tuple[int, Rule]]:
-    for hook, part in enumerate((ruleset.ingress, ruleset.egress)):
-        for rule in part.rules:
-            if rule.redirect is not None:
-                yield hook, rule
-
-
-def resolve(ruleset: RuleSet, source: Link) -> dict[str, Target]:
+def resolve(plan: Outline, source: Link) -> dict[str, Target]:
     """Every target by name. NotLoadedError: there is no such interface. PreflightError: not Ethernet."""
     found: dict[str, Target] = {}
     links: dict[str, Link] = {}
-    for hook, rule in _redirects(ruleset):
-        name = rule.redirect.interface if rule.redirect else ""
-        place = f"{ruleset.place(rule)}: rule {rule.name}: redirect"
+    for hook, name, rule, where in plan.redirects:
+        place = f"{where}: rule {rule}: redirect"
         try:
             target = links[name] = links.get(name) or link.find(name)
         except NotLoadedError:
@@ -53,7 +45,7 @@ def resolve(ruleset: RuleSet, source: Link) -> dict[str, Target]:
     return found
 
 
-def prepare(ruleset: RuleSet, source: Link, mode: str, say: Say) -> list[int]:
+def prepare(plan: Outline, source: Link, mode: str, say: Say) -> list[int]:
     """See that native redirects can be delivered. Returns the interfaces that got our helper just now.
 
     PreflightError: the kernel's xdp-features (Linux 6.3) say that a target cannot take frames.
@@ -62,18 +54,14 @@ def prepare(ruleset: RuleSet, source: Link, mode: str, say: Say) -> list[int]:
     if mode != "native":
         return helped
     try:
-        for name, rule in {
-            rule.redirect.interface: rule
-            for hook, rule in _redirects(ruleset)
-            if hook == 0 and rule.redirect is not None
-        }.items():
-            if _help(link.find(name), f"{ruleset.place(rule)}: rule {rule.name}", say):
+        for hook, name, rule, where in plan.redirects:
+            if hook == 0 and _help(link.find(name), f"{where}: rule {rule}", say):
                 helped.append(link.find(name).ifindex)
     except BaseException:
         for ifindex in helped:
             remove_helper(ifindex)
         raise
-    if any(rule.action is Action.TX for rule in ruleset.ingress.rules) and source.kind == "veth":
+    if plan.tx and source.kind == "veth":
         able = features.xdp_features(source.ifindex)
         if able is None or not able & features.NDO_XMIT:
             say(

@@ -1,8 +1,8 @@
 """C sources -> bytecode, by BCC without kernel headers; kept, so that a later load runs no compiler.
 
-Owns the cache folder and the compiler's settings. No map exists at compile time: the bytecode holds the
-placeholders of ``bpf/include/memory.h``, which ``kernel/program.py`` replaces. The cache is trusted only
-where its owner and mode say that nobody else can have written it.
+Owns the compiler's settings. No map exists at compile time: the bytecode holds the
+placeholders of ``bpf/include/memory.h``, which ``kernel/program.py`` replaces. Where it is
+kept, and when that is trusted: ``kernel/kept.py``.
 """
 
 from __future__ import annotations
@@ -13,17 +13,16 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from xdpguard import abi
 from xdpguard.errors import KernelError
-from xdpguard.kernel import loops
+from xdpguard.kernel import kept, loops
 
-CACHE = Path("/var/cache/xdpguard")
-_DIGEST_BYTES = 16
+_MOST_BYTES = 1 << 20
+"""Of a program; the kernel takes fewer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,22 +47,22 @@ PASS = Source("xdp/pass.c", "xdpguard_pass")
 def bytecode(source: Source) -> bytes:
     """The program's instructions, 8 bytes each, from the cache or from the compiler."""
     path = _paths([source])[source]
-    kept = _read(path)
-    if kept is None:
-        kept = compile_source(source)
-        _write(path, kept)
-    return kept
+    code = _read(path)
+    if code is None:
+        code = compile_source(source)
+        kept.write(path, code)
+    return code
 
 
 def bytecode_by_child(sources: Iterable[Source]) -> dict[Source, bytes]:
     """The same of several programs, where none is compiled in this process: BCC takes 70 MB for good."""
     paths = _paths(sources)
     found = {source: _read(path) for source, path in paths.items()}
-    missing = [source for source, kept in found.items() if kept is None]
+    missing = [source for source, code in found.items() if code is None]
     compiled = dict(zip(missing, _ask_child(missing), strict=True)) if missing else {}
     for source, code in compiled.items():
-        _write(paths[source], code)
-    return {source: kept if kept is not None else compiled[source] for source, kept in found.items()}
+        kept.write(paths[source], code)
+    return {source: code if code is not None else compiled[source] for source, code in found.items()}
 
 
 def _ask_child(sources: Sequence[Source]) -> list[bytes]:
@@ -105,20 +104,21 @@ def _compile_all(sources: Sequence[Source]) -> list[bytes]:
 
 
 def _paths(sources: Iterable[Source]) -> dict[Source, Path]:
-    """Where each is kept. The name changes with any file below ``bpf/``, the definitions, the compiler or
-    what is done to its output. The files are read once, however many programs there are.
+    """Where each is kept. The name changes with any file below ``bpf/``, the definitions, the compiler,
+    what is done to its output or how it is kept. The files are read once, however many programs there are.
     """
     common = hashlib.blake2s(digest_size=16)
     folder = abi.folder()
     for file in sorted([*folder.rglob("*.h"), *folder.rglob("*.c")]):
         common.update(str(file.relative_to(folder)).encode() + b"\0" + file.read_bytes() + b"\0")
     common.update((_bcc_folder() / "version.py").read_bytes())
-    common.update(Path(loops.__file__).read_bytes())
+    for module in (loops.__file__, kept.__file__):
+        common.update(Path(module).read_bytes())
     found = {}
     for source in sources:
         own = common.copy()
         own.update(repr((source.file, source.function, source.defines)).encode())
-        found[source] = CACHE / f"{source.function}-{own.hexdigest()}.bpf"
+        found[source] = kept.FOLDER / f"{source.function}-{own.hexdigest()}.bpf"
     return found
 
 
@@ -155,25 +155,8 @@ def _compiled(file: str, defines: Sequence[str], functions: Sequence[str]) -> li
 
 
 def _read(path: Path) -> bytes | None:
-    """The kept bytecode, or None if it is missing, damaged, or may have been written by someone else."""
+    """The kept bytecode, or None if it is missing or cannot be trusted."""
     try:
-        folder, file = path.parent.stat(), path.stat()
-        data = path.read_bytes()
-    except OSError:
+        return bytes(kept.read(path, _MOST_BYTES)) or None
+    except kept.Distrusted:
         return None
-    if any(found.st_uid != os.geteuid() or found.st_mode & 0o022 for found in (folder, file)):
-        return None
-    code, digest = data[:-_DIGEST_BYTES], data[-_DIGEST_BYTES:]
-    return code if code and hashlib.blake2s(code, digest_size=_DIGEST_BYTES).digest() == digest else None
-
-
-def _write(path: Path, code: bytes) -> None:
-    """Keep the bytecode if the folder can be had; without it every load compiles, which is only slower."""
-    digest = hashlib.blake2s(code, digest_size=_DIGEST_BYTES).digest()
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(code + digest)
-        Path(file.name).rename(path)
-    except OSError:
-        return

@@ -162,7 +162,9 @@ class Observation:
 
 def observations() -> Iterator[Observation]:
     """All that are pinned, also in part. Folders that are not named like ours are passed over."""
-    for folder in sorted(pins.FOLDER.glob(f"*-*/{_NAME}")) if pins.FOLDER.is_dir() else ():
+    for folder in (outer / _NAME for outer in pins.listed(pins.FOLDER)):
+        if not folder.exists():
+            continue
         inode, _, ifindex = folder.parent.name.partition("-")
         try:
             found = Observation(int(inode), int(ifindex))

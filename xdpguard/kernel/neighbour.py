@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -18,7 +19,12 @@ from xdpguard.kernel import link, netlink
 
 Address = IPv4Address | IPv6Address
 
-_RTN_LOCAL = 2  # uapi/linux/rtnetlink.h
+# uapi/linux/rtnetlink.h and neighbour.h
+_RTN_LOCAL = 2
+_GETROUTE, _GETNEIGH = 26, 30
+_RTMSG, _NEXT_HOP, _NDMSG = struct.Struct("=B11x"), struct.Struct("=HBBi"), struct.Struct("=B3xi4x")
+_RTA_OIF, _RTA_GATEWAY, _RTA_MULTIPATH, _RTA_VIA = 4, 5, 9, 18
+_NDA_DST, _NDA_LLADDR = 1, 2
 # No route, and the answers of the route types unreachable, prohibit and blackhole.
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL})
 
@@ -43,36 +49,39 @@ def gateways(ifindex: int) -> list[Gateway]:
     """
     addresses: dict[Address, None] = {}
     try:
-        with netlink.session() as session:
-            for family in (socket.AF_INET, socket.AF_INET6):
-                for route in session.get_routes(family=family):
-                    if route["dst_len"] == 0:
-                        addresses.update(dict.fromkeys(_next_hops(route, ifindex)))
-            macs = _macs(session, ifindex) if addresses else {}
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for route in netlink.request(socket.NETLINK_ROUTE, _GETROUTE, _RTMSG.pack(family), dump=True):
+                if route[1] == 0:  # dst_len
+                    addresses.update(dict.fromkeys(_next_hops(route, ifindex)))
+        macs = _macs(ifindex) if addresses else {}
     except OSError as error:
         raise KernelError(f"cannot read routes and neighbours: {error.strerror}") from error
     return [Gateway(address, macs.get(address)) for address in addresses]
 
 
-def _next_hops(route: Any, ifindex: int) -> Iterator[Address]:
-    several = route.get_attr("RTA_MULTIPATH")
-    hops = several or [route]
-    for hop in hops:
-        if (hop["oif"] if several else route.get_attr("RTA_OIF")) != ifindex:
-            continue
-        via = hop.get_attr("RTA_VIA")  # an IPv4 route by way of an IPv6 gateway, RFC 5549
-        address = via["addr"] if via else hop.get_attr("RTA_GATEWAY")
-        if address:
+def _next_hops(route: bytes, ifindex: int) -> Iterator[Address]:
+    found = netlink.attributes(route, _RTMSG.size)
+    hops = [(netlink.number(found[_RTA_OIF]), found)] if _RTA_OIF in found else []
+    several = found.get(_RTA_MULTIPATH, b"")
+    while len(several) >= _NEXT_HOP.size:
+        length, _, _, oif = _NEXT_HOP.unpack_from(several)
+        hops.append((oif, netlink.attributes(several[:length], _NEXT_HOP.size)))
+        several = several[max(length, _NEXT_HOP.size) + 3 & ~3 :]
+    for oif, hop in hops:
+        via = hop.get(_RTA_VIA)  # an IPv4 route by way of an IPv6 gateway, RFC 5549: family, then the address
+        address = via[2:] if via else hop.get(_RTA_GATEWAY)
+        if oif == ifindex and address:
             yield ip_address(address)
 
 
-def _macs(session: Any, ifindex: int) -> dict[Address, bytes]:
+def _macs(ifindex: int) -> dict[Address, bytes]:
     found: dict[Address, bytes] = {}
     for family in (socket.AF_INET, socket.AF_INET6):
-        for entry in session.get_neighbours(family=family):
-            mac = entry.get_attr("NDA_LLADDR")  # the kernel gives none that is not valid
-            if entry["ifindex"] == ifindex and mac:
-                found[ip_address(entry.get_attr("NDA_DST"))] = bytes.fromhex(mac.replace(":", ""))
+        for entry in netlink.request(socket.NETLINK_ROUTE, _GETNEIGH, _NDMSG.pack(family, 0), dump=True):
+            told = netlink.attributes(entry, _NDMSG.size)
+            mac = told.get(_NDA_LLADDR)  # the kernel gives none that is not valid
+            if _NDMSG.unpack_from(entry)[1] == ifindex and mac:
+                found[ip_address(told[_NDA_DST])] = mac
     return found
 
 

@@ -117,7 +117,7 @@ def open_set(place: Place) -> maps.MapSet | None:
 
 def places() -> Iterator[Place]:
     """Every pinned set. Folders that are not named like ours are passed over."""
-    for folder in sorted(FOLDER.glob("*-*/*")) if FOLDER.is_dir() else ():
+    for folder in (inner for outer in listed(FOLDER) for inner in listed(outer)):
         inode, _, ifindex = folder.parent.name.partition("-")
         try:
             place = Place(int(inode), int(ifindex), int(folder.name, 16))
@@ -125,6 +125,14 @@ def places() -> Iterator[Place]:
             continue
         if place.folder == folder:
             yield place
+
+
+def listed(folder: Path) -> list[Path]:
+    """What is in a folder, sorted; nothing if it is none, or is removed by another command meanwhile."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def of(inode: int, ifindex: int) -> list[Place]:

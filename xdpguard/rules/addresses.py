@@ -20,6 +20,11 @@ from .text import Refused, show
 BITS = {4: 32, 6: 128}
 WHOLE: dict[int, Interval] = {4: (0, 2**32 - 1), 6: (0, 2**128 - 1)}
 """Every address of an IP version, as one interval."""
+_HOST_BITS = {
+    version: {str(length): (1 << bits - length) - 1 for length in range(bits + 1)}
+    for version, bits in BITS.items()
+}
+"""Masks by the text of a prefix length."""
 _STRETCH = 256  # lines
 _pack4 = partial(socket.inet_pton, socket.AF_INET)
 _FAMILY = {4: socket.AF_INET, 6: socket.AF_INET6}
@@ -37,13 +42,13 @@ class Block(NamedTuple):
 def parse_block(text: str) -> Block:
     """An IPv4 or IPv6 address (RFC 4291 text form), CIDR block or range "a-b". Raises Refused."""
     version = 6 if ":" in text else 4
+    if "/" in text:
+        return _cidr(text, version)
     try:
         value = int.from_bytes(socket.inet_pton(_FAMILY[version], text), "big")
         return Block(version, value, value)
     except (OSError, ValueError):  # ValueError: a NUL character from an escape
         pass
-    if "/" in text:
-        return _cidr(text, version)
     if "-" in text:
         return _range(text)
     raise Refused(_why_not(text))
@@ -78,10 +83,11 @@ def _host(text: str, version: int) -> int:
 
 def _cidr(text: str, version: int) -> Block:
     host, _, length = text.partition("/")
-    value, bits = _host(host, version), BITS[version]
-    if not is_digits(length) or len(length) > 3 or int(length) > bits or (length[0] == "0" and length != "0"):
-        raise Refused(f"prefix length {show(length)} in {show(text)} is not a number from 0 to {bits}")
-    mask = (1 << (bits - int(length))) - 1
+    value = _host(host, version)
+    mask = _HOST_BITS[version].get(length)
+    if mask is None:
+        words = f"is not a number from 0 to {BITS[version]}"
+        raise Refused(f"prefix length {show(length)} in {show(text)} {words}")
     first = value & ~mask
     note = ""
     if first != value:

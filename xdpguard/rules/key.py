@@ -14,15 +14,24 @@ _DIGEST_SIZE = 16
 
 
 class Frame(NamedTuple):
-    """The canonical text of a rule before and behind its addresses."""
+    """The canonical text of a rule before its addresses and behind its ports."""
 
     head: str
     tail: str
 
 
-def digest(hook: str, name: str, src: str, dst: str, frame: Frame) -> str:
-    """The key. ``src`` and ``dst``: canonical text of the addresses."""
-    text = f"{hook}|{name}|{frame.head}{src};{dst}{frame.tail}"
+class Texts(NamedTuple):
+    """The canonical text of what is between: addresses and ports."""
+
+    src: str
+    dst: str
+    sport: str
+    dport: str
+
+
+def digest(hook: str, name: str, texts: Texts, frame: Frame) -> str:
+    """The key."""
+    text = f"{hook}|{name}|{frame.head}{';'.join(texts)}{frame.tail}"
     return hashlib.blake2s(text.encode(), digest_size=_DIGEST_SIZE).hexdigest()
 
 
@@ -35,15 +44,16 @@ class Keys:
 
     def make(self, hook: str, name: str, match: Match, action: Action, redirect: Redirect | None) -> str:
         """32 hex digits. Rules of equal meaning have equal keys, whatever file they are in."""
-        src, dst = self.addresses(match.src), self.addresses(match.dst)
-        return digest(hook, name, src, dst, self.frame(match, action, redirect))
+        return digest(hook, name, self.texts(match), self.frame(match, action, redirect))
+
+    def texts(self, match: Match) -> Texts:
+        addresses = self._addresses(match.src), self._addresses(match.dst)
+        return Texts(*addresses, self._intervals(match.sport), self._intervals(match.dport))
 
     def frame(self, match: Match, action: Action, redirect: Redirect | None) -> Frame:
-        """The text of all but hook, name and addresses."""
+        """The text of all but hook, name, addresses and ports."""
         families = f"{int(match.arp)}{int(match.ipv4)}{int(match.ipv6)}"
         fields = (
-            self._intervals(match.sport),
-            self._intervals(match.dport),
             self._bytes(match.tcp_flags),
             self._intervals(match.icmp_type),
             self._intervals(match.icmp_code),
@@ -55,7 +65,7 @@ class Keys:
             f"{families};{self._protocols(match.protocols)};", f";{';'.join(fields)}|{int(action)}|{target}"
         )
 
-    def addresses(self, addresses: Addresses | None) -> str:
+    def _addresses(self, addresses: Addresses | None) -> str:
         if addresses is None:
             return "*"
         return f"{self._intervals(addresses.v4)}/{self._intervals(addresses.v6)}"

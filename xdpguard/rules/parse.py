@@ -23,7 +23,7 @@ from .model import Action, Hook, RuleSet
 from .report import Report
 from .rule import RuleReader
 from .sets import read_sets
-from .source import read_source, shown_path
+from .source import Base, Sources, shown_path
 from .text import BadText, decode, show
 from .tree import Mapping, Scalar, read_tree
 
@@ -40,17 +40,21 @@ MAX_LINTED = 10_000
 """With more rules than these, the search for rules that can never match takes longer than a load may."""
 
 
-def load_file(path: str | os.PathLike[str], *, thorough: bool = True) -> RuleSet:
+def load_file(
+    path: str | os.PathLike[str], *, thorough: bool = True, sources: Sources | None = None
+) -> RuleSet:
     """Reads, checks and lints a rule file; one of more than MAX_LINTED rules only if ``thorough``.
+    ``sources``: reads the files, and may hold some of them already.
 
     Raises RulesError with every Problem, also those of the files that it names.
     """
     shown = shown_path(path)
     report = Report(shown)
-    data = read_source(path, report)
+    sources = sources or Sources()
+    data = sources.read(path, report)
     if data is None:
         raise RulesError(report.problems())
-    ruleset = parse(data, shown, Path(path).parent)
+    ruleset = parse(data, shown, Path(path).parent, sources)
     with _no_collector():
         return dataclasses.replace(ruleset, notes=ruleset.notes + _linted(ruleset, thorough))
 
@@ -67,9 +71,9 @@ def _linted(ruleset: RuleSet, thorough: bool) -> tuple[str, ...]:
     return tuple(str(problem) for problem in report.problems())
 
 
-def parse(data: bytes, file: str, base: Path) -> RuleSet:
+def parse(data: bytes, file: str, base: Path, sources: Sources | None = None) -> RuleSet:
     """The bytes of a rule file to a RuleSet. ``file`` names it in messages; the files that it names lie
-    relative to ``base``, the folder of the rule file.
+    relative to ``base``, the folder of the rule file, and are read by ``sources``.
 
     Raises RulesError with every Problem, warnings and notes too, in file order.
     """
@@ -78,7 +82,7 @@ def parse(data: bytes, file: str, base: Path) -> RuleSet:
     with _no_collector():
         root = _root(data, report)
         if root is not None:
-            ruleset = _file(root, data, base, report)
+            ruleset = _file(root, data, Base(base, sources or Sources()), report)
     if ruleset is None or report.errors:
         raise RulesError(report.problems())
     return dataclasses.replace(ruleset, notes=tuple(str(problem) for problem in report.problems()))
@@ -114,7 +118,7 @@ def _root(data: bytes, report: Report) -> Mapping | None:
     return None
 
 
-def _file(root: Mapping, data: bytes, base: Path, report: Report) -> RuleSet:
+def _file(root: Mapping, data: bytes, base: Base, report: Report) -> RuleSet:
     check_keys(root, FILE_KEYS, "the file", report)
     _version(root, report)
     defaults = _defaults(root, report)

@@ -5,8 +5,6 @@ Owns the closed list of a rule's keys and the uniqueness of names.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from xdpguard.abi import abi
 
 from .action import read_action
@@ -17,8 +15,9 @@ from .model import Action, Match, Redirect, Rule
 from .report import Mark, Report
 from .rulesfile import RulesFile, is_rules_file, open_rules
 from .sets import NAME, NAME_WORDS, Sets
+from .source import Base
 from .table import Columns, Line, Place, cells_node, json_nodes
-from .template import Fit, Shape, Templates
+from .template import Fit, Own, Shape, Templates
 from .text import has_control, show
 from .tree import Mapping, Node, Scalar, Sequence
 
@@ -26,7 +25,8 @@ RULE_KEYS = ("name", "comment", *MATCH_KEYS, "not", "action")
 """The closed list of keys of a rule."""
 
 _KNOWN = frozenset(RULE_KEYS)
-_OWN = frozenset({"name", "comment", "src", "dst"})  # rules of one template may differ in these
+_OWN = frozenset({"name", "comment", "src", "dst"})  # rules of one template may differ in these,
+_PORTS = ("sport", "dport")  # and in these where they are plain
 
 MAX_RULES = abi().numbers["XG_MAX_RULES"]
 """Most rules of one hook."""
@@ -39,7 +39,7 @@ MAX_COMMENT = 256
 class RuleReader:
     """Reads the rules of both hooks of one file. ``files``: the bytes of the rules files that it names."""
 
-    def __init__(self, report: Report, sets: Sets, base: Path) -> None:
+    def __init__(self, report: Report, sets: Sets, base: Base) -> None:
         self._report = report
         self._matcher = Matcher(Reader(report, sets), report)
         self._keys = Keys()
@@ -93,15 +93,15 @@ class RuleReader:
             words = f"{len(cells)} cells in this line; the first line names {columns.width} columns"
             self._report.error(place, words)
             return None
-        name, comment, src, dst, shape = columns.parts(cells)
-        fit = self._templates.find(shape, src, dst)
+        name, comment, own, shape = columns.parts(cells)
+        fit = self._templates.find(shape, own)
         if fit is not None and not comment and name not in self._names and NAME.match(name):
             self._names[name] = (self._file, line.number)
             return self._made(hook, name, fit, place, "")
         node = cells_node(columns, cells, line.number)
         rule = self._rule(hook, node)
         if fit is None:
-            self._templates.copy(_shape(node), shape, src, dst)
+            self._templates.copy(_shape(node), shape, own)
         return rule
 
     def _rule(self, hook: str, node: Node) -> Rule | None:
@@ -113,9 +113,8 @@ class RuleReader:
         if not node.marks.keys() <= _KNOWN:
             check_keys(node, RULE_KEYS, "a rule", self._report)
         name, comment = self._name(node), self._comment(node)
-        shape = _shape(node)
-        src, dst = _text(node.items.get("src")), _text(node.items.get("dst"))
-        fit = self._templates.find(shape, src, dst)
+        shape, own = _shape(node), _own(node)
+        fit = self._templates.find(shape, own)
         if fit is not None:
             return self._made(hook, name, fit, node.mark, comment)
         before = self._report.findings
@@ -129,16 +128,16 @@ class RuleReader:
         match = self._matcher.build(node)
         if match is None or action is None:
             return None
-        key = self._keys.make(hook, name, match, *action)
+        texts, frame = self._keys.texts(match), self._keys.frame(match, *action)
+        key = digest(hook, name, texts, frame)
         if self._report.findings == before:
-            self._templates.learn(shape, src, dst, match, action, self._keys.frame(match, *action))
+            self._templates.learn(shape, own, match, action, frame, texts)
         return self._placed(name, action, match, key, node.mark, comment)
 
     def _made(self, hook: str, name: str, fit: Fit, mark: Mark, comment: str) -> Rule:
-        template, src, dst = fit
-        key = digest(hook, name, src.text, dst.text, template.frame)
-        match = template.match(src, dst)
-        return self._placed(name, (template.action, template.redirect), match, key, mark, comment)
+        template = fit.template
+        key = digest(hook, name, fit.texts(), template.frame)
+        return self._placed(name, (template.action, template.redirect), fit.match(), key, mark, comment)
 
     def _placed(
         self,
@@ -196,12 +195,31 @@ def _text(node: Node | None) -> str | None:
     return "" if node is None else None
 
 
+def _own(node: Mapping) -> Own:
+    items = node.items
+    addresses = _text(items.get("src")), _text(items.get("dst"))
+    return *addresses, _port(items.get("sport")), _port(items.get("dport"))
+
+
+def _port(node: Node | None) -> str | None:
+    return node.text or None if isinstance(node, Scalar) and not _is_set(node) else ""
+
+
+def _is_set(port: Scalar) -> bool:
+    return port.text[:1] == "@"
+
+
 def _shape(node: Mapping) -> Shape | None:
-    """What a template is found by; None if it is no plain text."""
-    texts = []
+    """What a template is found by; None if it is no plain text or list of such."""
+    texts: list[tuple[str, object]] = []
     for key, value in node.items.items():
-        if key not in _OWN:
-            if not isinstance(value, Scalar):
-                return None
-            texts.append((key, value.text))
+        if key in _OWN:
+            continue
+        if isinstance(value, Scalar):
+            if key not in _PORTS or _is_set(value):
+                texts.append((key, value.text))
+        elif isinstance(value, Sequence) and all(isinstance(item, Scalar) for item in value.items):
+            texts.append((key, tuple(item.text for item in value.items if isinstance(item, Scalar))))
+        else:
+            return None
     return tuple(texts) if len(node.items) == len(node.marks) else None

@@ -6,12 +6,11 @@ Must never know a rule; the lines are read in table.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from xdpguard.errors import Problem
 
 from .report import Report
-from .source import read_source, shown_path
+from .source import Base, shown_path
 from .table import Columns, Line, header, lines
 from .text import BadText, decode, show
 from .tree import Mapping, Node, Scalar
@@ -35,7 +34,7 @@ def is_rules_file(node: Node) -> bool:
     return isinstance(node, Mapping) and KEY in node.marks
 
 
-def open_rules(node: Node, base: Path, report: Report) -> RulesFile:
+def open_rules(node: Node, base: Base, report: Report) -> RulesFile:
     """Its path is relative to ``base``."""
     name = node.items.get(KEY) if isinstance(node, Mapping) else None
     if not isinstance(node, Mapping) or list(node.marks) != [KEY] or not isinstance(name, Scalar):
@@ -44,9 +43,9 @@ def open_rules(node: Node, base: Path, report: Report) -> RulesFile:
     if not name.text.endswith((CELLS, JSON)):
         report.error(name.mark, f"rules file {show(name.text)}: its name must end in {CELLS} or {JSON}")
         return RulesFile("")
-    path = base / name.text
+    path = base.folder / name.text
     found = RulesFile(shown_path(path))
-    data = read_source(path, report, f" (line {node.mark.line + 1} of {report.file})")
+    data = base.sources.read(path, report, f" (line {node.mark.line + 1} of {report.file})")
     if data is not None:
         found.data = data
         try:

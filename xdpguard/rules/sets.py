@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from xdpguard.errors import Problem
 
@@ -18,7 +17,7 @@ from .intervals import union
 from .model import Addresses, Interval, Intervals
 from .numbers import number_range
 from .report import Mark, Report
-from .source import read_source, shown_path
+from .source import Base, shown_path
 from .text import BadText, Refused, decode, show, suggest
 from .tree import Mapping, Node, Scalar, Sequence
 
@@ -89,8 +88,8 @@ class Sets:
                 self._report.warning(found.mark, f"set {show(found.name)} is never used")
 
 
-def read_sets(node: Node | None, base: Path, report: Report) -> Sets:
-    """The ``sets`` section (None if absent); ``base`` is the folder of the rule file."""
+def read_sets(node: Node | None, base: Base, report: Report) -> Sets:
+    """The ``sets`` section (None if absent)."""
     sets = Sets(report)
     if node is None:
         return sets
@@ -124,13 +123,13 @@ def _from_list(found: NamedSet, node: Scalar | Sequence, report: Report) -> None
         found.kind = "broken"
 
 
-def _from_file(found: NamedSet, node: Mapping, base: Path, sets: Sets, report: Report) -> None:
+def _from_file(found: NamedSet, node: Mapping, base: Base, sets: Sets, report: Report) -> None:
     name = node.items.get("file")
     if list(node.marks) != ["file"] or not isinstance(name, Scalar) or not name.text:
         report.error(node.mark, f"set {show(found.name)} must be a list or {{file: NAME}}")
         return
-    path = base / name.text
-    data = read_source(
+    path = base.folder / name.text
+    data = base.sources.read(
         path, report, f" (set {show(found.name)}, line {found.mark.line + 1} of {report.file})"
     )
     if data is None:

@@ -6,8 +6,11 @@ never look into the content.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
+from pathlib import Path
+from typing import NamedTuple
 
 from xdpguard.errors import Problem
 
@@ -21,6 +24,34 @@ def shown_path(path: str | os.PathLike[str]) -> str:
     """A path as it can be printed: bytes that are no text are shown as escapes."""
     name = os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in name)
+
+
+class Sources:
+    """The files of one command. Each is read once: what is hashed is what is parsed."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+
+    def read(self, path: str | os.PathLike[str], report: Report, suffix: str = "") -> bytes | None:
+        """As ``read_source``."""
+        name = os.fspath(path)
+        if name not in self._held:
+            data = read_source(path, report, suffix)
+            if data is None:
+                return None
+            self._held[name] = data
+        return self._held[name]
+
+    def digests(self) -> dict[str, str]:
+        """Path -> SHA-256 of every file that was read, in that order."""
+        return {name: hashlib.sha256(data).hexdigest() for name, data in self._held.items()}
+
+
+class Base(NamedTuple):
+    """Where the files lie that a rule file names, and who reads them."""
+
+    folder: Path
+    sources: Sources
 
 
 def read_source(path: str | os.PathLike[str], report: Report, suffix: str = "") -> bytes | None:

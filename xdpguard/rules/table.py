@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from .report import Mark, Report
-from .template import Shape
+from .template import Own, Shape
 from .text import show, suggest
 from .tree import MAX_DEPTH, Mapping, Node, Scalar, Sequence
 
@@ -24,7 +24,7 @@ COLUMNS = (
 """The closed list of columns: the keys of a rule that take words."""
 
 _LISTS = frozenset({"proto", "src", "dst", "sport", "dport", "icmp_type", "icmp_code", "vlan"})
-_OWN = ("name", "comment", "src", "dst")
+_OWN = ("name", "comment", "src", "dst", "sport", "dport")
 _NESTED = ("not", "tcp_flags")
 
 
@@ -57,14 +57,16 @@ class Columns:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.width = len(names)
+        self._title = "\t".join(names)  # its hash is taken once, unlike that of a tuple
         # What is absent is found behind the last cell.
         self._own = itemgetter(*(names.index(key) if key in names else -1 for key in _OWN))
         self._others = itemgetter(*(at for at, key in enumerate(names) if key not in _OWN))
 
-    def parts(self, cells: list[str]) -> tuple[str, str, str, str, Shape]:
-        """Name, comment, source, destination, and what the other cells say."""
-        name, comment, src, dst = self._own([*cells, ""])
-        return name, comment, src, dst, (self.names, self._others(cells))
+    def parts(self, cells: list[str]) -> tuple[str, str, Own, Shape]:
+        """Name, comment, addresses and ports, and what the other cells say."""
+        name, comment, *own = self._own([*cells, ""])
+        src, dst, sport, dport = own
+        return name, comment, (src, dst, sport, dport), (self._title, self._others(cells))
 
 
 def header(line: Line, report: Report) -> Columns | None:

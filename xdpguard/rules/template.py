@@ -1,7 +1,8 @@
-"""Rules that differ in name and plain addresses alone: the rest of their keys is resolved once for all.
+"""Rules that differ in name, plain addresses and plain ports alone: the rest is resolved once for all.
 
 Owns what may be shared. A template is learned from a rule that the usual readers have read without a remark,
-and is used for rules whose other keys have the very same text and whose addresses are of the same families.
+and is used for rules whose other keys have the very same text, whose addresses are of the same families, and
+which look at the same ports.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .addresses import WHOLE, parse_block
-from .key import Frame
+from .key import Frame, Texts
 from .model import Action, Addresses, Interval, Intervals, Match, Protocols, Redirect
+from .numbers import number_range
 from .text import Refused
 
 _WHOLE = 8  # beside the IP version
+_PORTS = 1
 
 
 class Single(NamedTuple):
@@ -24,82 +27,132 @@ class Single(NamedTuple):
     text: str  # canonical, as in a key
 
 
-ANY = Single(None, 0, "*")
+class Ports(NamedTuple):
+    """One port or range. ``kind`` 0: it is of the template, where a list may ask for ports, or nothing."""
+
+    intervals: Intervals | None
+    kind: int
+    text: str
+
+
+ANY, ANY_PORT = Single(None, 0, "*"), Ports(None, 0, "*")
 """Of a rule without the key."""
 
 Shape = tuple[object, ...]
-"""The text of every key but name, comment and addresses."""
+"""The text of every other key but name and comment."""
+
+Own = tuple[str | None, str | None, str | None, str | None]
+"""The texts of src, dst, sport and dport: "" for an absent key, and for ports that are of the shape, because
+they are a list or a set; None for what has no template."""
 
 
 class Template(NamedTuple):
-    """Everything of a rule but its name and its addresses."""
+    """Everything of a rule but its name, its addresses and its plain ports."""
 
     action: Action
     redirect: Redirect | None
     before: tuple[bool, bool, bool, Protocols | None]  # the fields of Match before src
-    behind: tuple[Intervals | frozenset[int] | None, ...]  # and those behind dst
+    ports: tuple[Ports, Ports]  # lists
+    behind: tuple[Intervals | frozenset[int] | None, ...]  # the fields behind dport
     frame: Frame
 
-    def match(self, src: Single, dst: Single) -> Match:
-        return Match(*self.before, src.addresses, dst.addresses, *self.behind)  # type: ignore[arg-type]
 
+class Fit(NamedTuple):
+    """A template, and what to put into it."""
 
-Fit = tuple[Template, Single, Single]
-"""A template and the addresses, source and destination, to put into it."""
+    template: Template
+    src: Single
+    dst: Single
+    sport: Ports
+    dport: Ports
+
+    def match(self) -> Match:
+        template, src, dst, sport, dport = self
+        ports = sport.intervals, dport.intervals
+        return Match(*template.before, src.addresses, dst.addresses, *ports, *template.behind)  # type: ignore[arg-type]
+
+    def texts(self) -> Texts:
+        return Texts(self.src.text, self.dst.text, self.sport.text, self.dport.text)
 
 
 class Templates:
-    """Of one rule file and the files that it names.
-
-    ``src`` and ``dst`` are their texts: "" for an absent key, None for what is no plain text.
-    """
+    """Of one rule file and the files that it names."""
 
     def __init__(self) -> None:
         self._singles: dict[str | None, Single | None] = {"": ANY, None: None}
-        self._known: dict[tuple[Shape, int, int], Template] = {}
+        self._ports: dict[str | None, Ports | None] = {"": ANY_PORT, None: None}
+        self._known: dict[tuple[Shape, int], Template] = {}
 
-    def find(self, shape: Shape | None, src: str | None, dst: str | None) -> Fit | None:
+    def find(self, shape: Shape | None, own: Own) -> Fit | None:
         """None: it takes the usual readers."""
-        one, other = self._single(src), self._single(dst)
-        if shape is None or one is None or other is None:
+        singled = self._singled(own)
+        if shape is None or singled is None:
             return None
-        template = self._known.get((shape, one.kind, other.kind))
-        return (template, one, other) if template is not None else None
+        src, dst, sport, dport, kinds = singled
+        template = self._known.get((shape, kinds))
+        if template is None:
+            return None
+        lists = template.ports
+        return Fit(template, src, dst, sport if sport.kind else lists[0], dport if dport.kind else lists[1])
 
     def learn(
         self,
         shape: Shape | None,
-        src: str | None,
-        dst: str | None,
+        own: Own,
         match: Match,
         action: tuple[Action, Redirect | None],
         frame: Frame,
+        texts: Texts,
     ) -> None:
         """Keep what the usual readers made of a rule of this shape, without a remark."""
-        one, other = self._single(src), self._single(dst)
-        if shape is None or one is None or other is None:
+        singled = self._singled(own)
+        if shape is None or singled is None:
             return
-        if (match.src, match.dst) == (one.addresses, other.addresses):
+        src, dst, *given, kinds = singled
+        lists = Ports(match.sport, 0, texts.sport), Ports(match.dport, 0, texts.dport)
+        changed = [
+            one.intervals != made.intervals for one, made in zip(given, lists, strict=True) if one.kind
+        ]
+        if not any(changed) and (match.src, match.dst) == (src.addresses, dst.addresses):
             before = (match.arp, match.ipv4, match.ipv6, match.protocols)
-            behind = (
-                *(match.sport, match.dport, match.tcp_flags),
-                *(match.icmp_type, match.icmp_code, match.vlan),
-            )
-            self._known[shape, one.kind, other.kind] = Template(*action, before, behind, frame)
+            behind = (match.tcp_flags, match.icmp_type, match.icmp_code, match.vlan)
+            self._known[shape, kinds] = Template(*action, before, lists, behind, frame)
 
-    def copy(self, shape: Shape | None, to: Shape, src: str, dst: str) -> None:
+    def copy(self, shape: Shape | None, to: Shape, own: Own) -> None:
         """Know the template of one shape under another name too."""
-        fit = self.find(shape, src, dst)
-        if fit is not None:
-            template, one, other = fit
-            self._known[to, one.kind, other.kind] = template
+        fit, singled = self.find(shape, own), self._singled(own)
+        if fit is not None and singled is not None:
+            self._known[to, singled[-1]] = fit.template
+
+    def _singled(self, own: Own) -> tuple[Single, Single, Ports, Ports, int] | None:
+        """What the texts are, and their kinds together."""
+        singles, ports = self._singles, self._ports
+        try:
+            src, dst, sport, dport = singles[own[0]], singles[own[1]], ports[own[2]], ports[own[3]]
+        except KeyError:
+            src, dst = self._single(own[0]), self._single(own[1])
+            sport, dport = self._port(own[2]), self._port(own[3])
+        if src is None or dst is None or sport is None or dport is None:
+            return None
+        return src, dst, sport, dport, src.kind | dst.kind << 4 | sport.kind << 8 | dport.kind << 9
 
     def _single(self, text: str | None) -> Single | None:
-        try:
-            return self._singles[text]
-        except KeyError:
-            found = self._singles[text] = _single(text or "")
-            return found
+        if text not in self._singles:
+            self._singles[text] = _single(text or "")
+        return self._singles[text]
+
+    def _port(self, text: str | None) -> Ports | None:
+        if text not in self._ports:
+            self._ports[text] = _port(text or "")
+        return self._ports[text]
+
+
+def _port(text: str) -> Ports | None:
+    try:
+        low, high = number_range(text, "port", 65535)
+    except Refused:
+        return None
+    return Ports(((low, high),), _PORTS, f"{low:x}-{high:x}")
 
 
 def _single(text: str) -> Single | None:

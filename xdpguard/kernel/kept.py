@@ -1,0 +1,111 @@
+"""Files that spare work: written below one folder, and believed only where nobody else can have written them.
+
+Owns the folder and the frame of its files, whose digest tells damage. What cannot be kept is made again each
+time, which is only slower. Must never know what the files hold.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import stat
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+FOLDER = Path("/var/cache/xdpguard")
+_DIGEST_BYTES = hashlib.sha256().digest_size
+_UNFINISHED = "unfinished-"
+_ABANDONED = 3600
+"""A temporary file is finished, or left by a process that died, after so many seconds."""
+
+
+class Distrusted(Exception):
+    """Why a file is not used. ``there``: false if there is none."""
+
+    def __init__(self, path: Path, why: str, *, there: bool = True) -> None:
+        self.there = there
+        super().__init__(f"{path}: {why}: not used")
+
+
+def read(path: Path, most: int) -> memoryview:
+    """What was written under this name, at most ``most`` bytes. Raises Distrusted."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        there = not isinstance(error, FileNotFoundError)
+        raise Distrusted(path, f"cannot be read: {error.strerror}", there=there) from None
+    try:
+        why = _distrust(path.parent.stat()) or _distrust(os.fstat(handle), stat.S_ISREG)
+        with open(handle, "rb", closefd=False) as file:
+            data = memoryview(b"" if why else file.read(most + _DIGEST_BYTES + 1))
+    except OSError as error:
+        raise Distrusted(path, f"cannot be read: {error.strerror}") from None
+    finally:
+        os.close(handle)
+    content, digest = data[_DIGEST_BYTES:], data[:_DIGEST_BYTES]
+    if not why and len(content) > most:
+        why = f"is larger than {most} bytes"
+    if not why and hashlib.sha256(content).digest() != digest:
+        why = "is damaged"
+    if why:
+        raise Distrusted(path, why)
+    return content
+
+
+def _distrust(status: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR) -> str:
+    if status.st_uid != os.geteuid():
+        return f"it, or its folder, is of user {status.st_uid}"
+    if status.st_mode & 0o022:
+        return f"it, or its folder, can be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
+    if not kind(status.st_mode):
+        return "is not a regular file"
+    return ""
+
+
+def write(path: Path, *parts: bytes | memoryview) -> None:
+    """Keep these parts, joined, if the folder can be had: the file is whole or not there."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
+            try:
+                file.writelines((digest.digest(), *parts))
+                file.flush()
+                Path(file.name).rename(path)
+            except BaseException:
+                Path(file.name).unlink()
+                raise
+
+
+def renew(path: Path) -> None:
+    """It counts as the newest for ``trim``."""
+    with contextlib.suppress(OSError):
+        os.utime(path)
+
+
+def trim(suffix: str, files: int, most: int) -> None:
+    """Of the files whose names end so, leave the newest: at most ``files``, of ``most`` bytes together."""
+    found = sorted(_entries(), key=lambda entry: entry[1].st_mtime, reverse=True)
+    for path, status in found:
+        if path.name.startswith(_UNFINISHED):
+            gone = status.st_mtime < time.time() - _ABANDONED
+        elif path.name.endswith(suffix):
+            files, most = files - 1, most - status.st_size
+            gone = files < 0 or most < 0
+        else:
+            continue
+        if gone:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _entries() -> Iterator[tuple[Path, os.stat_result]]:
+    with contextlib.suppress(OSError):
+        for path in FOLDER.iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield path, path.lstat()
