@@ -109,3 +109,14 @@ def test_a_folder_that_others_may_change_is_refused(
     spoil(folder, how, monkeypatch)
     with pytest.raises(ForeignError, match="nothing changed"):
         pins._check_owner(folder)
+
+
+def test_a_place_that_is_removed_while_others_are_looked_at_is_none(root: Path) -> None:
+    first, second = Place(1, 2, 3), Place(2, 2, 3)
+    for place in (first, second):
+        place.folder.mkdir(parents=True)
+    looking = pins.places()
+    assert next(looking) == first
+    second.folder.rmdir()
+    second.folder.parent.rmdir()
+    assert list(looking) == []

@@ -128,10 +128,12 @@ def places() -> Iterator[Place]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing if it is none, or is removed by another command meanwhile."""
+    """What is in a folder, sorted; nothing if it is none, is removed by another command meanwhile, or is closed
+    to the caller, who is told so where a map is opened.
+    """
     try:
         return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
 
 
