@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
 import sys
 from pathlib import Path
 
 import pytest
-from vmlab import boot, kernels, kernels_command, report, topology
+from vmlab import boot, kernels, kernels_command, machine, report, topology
 from vmlab.errors import LabError, NotFetched
 from vmlab.kernels import Kernel
 from vmlab.lab import _network_script
@@ -124,6 +126,18 @@ def test_of_virtmes_plan_the_root_file_system_and_the_console_are_kept() -> None
         "-serial chardev:console -chardev file,id=console,path=/proc/self/fd/2 -no-reboot "
         "-kernel /cache/vmlinuz -initrd /tmp/initramfs"
     )
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_all_cpus_of_a_machine_are_emulated_by_one_thread(cpus: int, tmp_path: Path) -> None:
+    """Of QEMU's arguments, as a program in its place got them."""
+    spec = Machine("host", cpus=cpus)
+    with machine.Machine(spec, boot.Plan(("echo",), ""), [], tmp_path) as made:
+        os.waitid(os.P_PID, made.pid, os.WEXITED | os.WNOWAIT)
+    arguments = shlex.split(made.console.read_text())
+    options = dict(itertools.pairwise(arguments))
+    assert (options["-accel"], options["-smp"]) == ("tcg,thread=single", str(cpus))
+    assert arguments.count("-accel") == 1
 
 
 @LISTED

@@ -23,6 +23,12 @@ from vmlab.boot import Plan
 from vmlab.errors import LabError
 
 BOOT_SECONDS = 240
+# All CPUs of a machine take turns on one thread. With a thread each, QEMU's default, a CPU can run stale code
+# after another has changed it, and a kernel changes its own: one boot in some forty of the newest panicked.
+# gitlab.com/qemu-project/qemu/-/work_items/4669 saw it on QEMU 10.2 and 11.1 too, and not with one thread.
+# The price: two busy CPUs are no faster than one. In CPU time it is none: beside other work a boot of the
+# newest took 14 to 16 s (10 boots), its traces 110 to 154 s (4 runs); two threads 13 to 35 s (4), 186 s (1).
+_ACCELERATOR = "tcg,thread=single"
 _CONSOLE_LINES = 25
 _GRACE_SECONDS = 20  # what an answer may take beyond the guest's own limit
 
@@ -66,7 +72,8 @@ class Machine:
 
     def _arguments(self, plan: Plan, networks: Sequence[Network]) -> list[str]:
         control, shell = self.folder / f"{self.name}.control", self.folder / f"{self.name}.shell"
-        arguments = [*plan.qemu, "-m", f"{self.spec.memory_mb}M", "-smp", str(self.spec.cpus)]
+        arguments = [*plan.qemu, "-accel", _ACCELERATOR]
+        arguments += ["-m", f"{self.spec.memory_mb}M", "-smp", str(self.spec.cpus)]
         arguments += ["-append", f"virtme_hostname={self.name} {plan.command_line}"]
         arguments += ["-chardev", f"socket,id=control,path={control}", "-device", "virtio-serial-pci"]
         arguments += ["-device", "virtserialport,name=xdpguard.lab,chardev=control"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from xdpguard.abi import abi
-from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError
+from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
 from xdpguard.guard.chosen import chosen
@@ -108,7 +108,12 @@ def _take_off(found: Found, say: Say) -> None:
     if current.current_abi:
         # Open in one store for both hooks; then the programs may go one after the other.
         current.word = Word(slots.BUILTIN, slots.BUILTIN)
-    attach.remove(found)
+    try:
+        attach.remove(found)
+    except XdpguardError as error:
+        why = str(error).removesuffix("; nothing changed")  # the word was stored
+        half = f"the unload of {name} stopped half way: `xdpguard status` tells what is left, unload again"
+        raise type(error)(f"{why}; {half}") from error
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
     found.delivery.remove()
