@@ -26,6 +26,7 @@ from test_lifecycle_support import (
 )
 
 from xdpguard.errors import NotLoadedError
+from xdpguard.generation import compiled
 from xdpguard.guard.load import load
 from xdpguard.kernel import link, maps, objects, tc, testrun
 from xdpguard.rules.parse import parse
@@ -124,9 +125,9 @@ class Scene:
 
     def _prepare(self) -> None:
         for file, seconds in self.start:
-            ruleset = parse(RULES[file][0].encode(), file, self.site.folder)
+            rules = compiled.of(parse(RULES[file][0].encode(), file, self.site.folder))
             load(
-                [self.site.end.dev], ruleset, mode="auto", netns=self.site.end.name, confirm=seconds,
+                [self.site.end.dev], rules, mode="auto", netns=self.site.end.name, confirm=seconds,
                 force=False, say=self.site.said.append, verbose=False, account_owners=self.account_owners,
             )  # fmt: skip
 

@@ -128,8 +128,8 @@ def places() -> Iterator[Place]:
 
 
 def listed(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing if it is none, is removed by another command meanwhile, or is closed
-    to the caller, who is told so where a map is opened.
+    """What is in a folder, sorted; nothing if it is none, if another command removes it meanwhile, or if the
+    caller may not read it, who is told so where a map is opened.
     """
     try:
         return sorted(folder.iterdir())
