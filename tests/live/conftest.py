@@ -31,10 +31,14 @@ def clean_host() -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def ctrl_c() -> Iterator[None]:
-    """Ctrl-C works, here and in every command that a test runs: a shell's background job would ignore it."""
+    """Ctrl-C works, here and in every command that a test runs: a shell's background job would ignore it. So
+    does SIGHUP, which nohup(1) would ignore.
+    """
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGINT, before)
+    signal.signal(signal.SIGHUP, hung_up)
 
 
 @pytest.fixture

@@ -115,9 +115,11 @@ def _ignored(_: int) -> None:
 
 def _other_cache(compile: Any, folder: Path) -> None:
     """An empty one, filled without the compiler: with what the usual one holds."""
-    kept = {source: compile.bytecode(source) for source in (compile.INGRESS_FRAGS, compile.EGRESS)}
-    compile.CACHE = folder
-    compile.compile_source = kept.__getitem__
+    from xdpguard.kernel import kept
+
+    known = {source: compile.bytecode(source) for source in (compile.INGRESS_FRAGS, compile.EGRESS)}
+    kept.FOLDER = folder
+    compile._ask_child = lambda sources: [known[source] for source in sources]
 
 
 def _serve() -> None:

@@ -60,6 +60,10 @@ class Verdicts:
         return all((one or set()) == expected for one in (self.ingress, self.egress))
 
 
+class Halves(AssertionError):
+    """Of one rule set some frames, of another one the others: a switch fell between two of them."""
+
+
 def verdicts(end: End) -> Verdicts:
     """Of the attached programs."""
     return inside(end.name, _verdicts, end.ifindex)
@@ -83,7 +87,8 @@ def _dropped(programs: list[int] | list[int | None], verdict: int) -> set[int] |
     finally:
         os.close(fd)
     assert PASSED not in dropped
-    assert (DROPPED in dropped) == bool(dropped - {DROPPED}), f"half a rule set decides: {dropped}"
+    if (DROPPED in dropped) != bool(dropped - {DROPPED}):
+        raise Halves(f"half a rule set decides: {dropped}")
     return dropped - {DROPPED}
 
 
@@ -169,7 +174,7 @@ class Scene:
         found = self.site.status()
         assert found.problems == ()
         assert found.active is not None
-        if state(end).sets == self.shape.sets:
+        if await_state(end, lambda found: len(found.sets) == 1).sets == self.shape.sets:
             assert found.active.serial > self.serial
         self.serial = found.active.serial
         self._check_mended()
@@ -180,7 +185,7 @@ class Scene:
     def _check_mended(self) -> None:
         dropped = RULES[self.start[-1][0]][1]
         assert self.look().whole(dropped)
-        shape = state(self.site.end)
+        shape = await_state(self.site.end, lambda found: len(found.sets) == 1)
         assert [len(part) for part in (shape.xdp, shape.filters, shape.sets)] == [1, 1, 1], shape
         assert _maps(shape) == _maps(self.shape)
         seen = self.site.counts()
