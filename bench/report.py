@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import tried
 from figures import BARS, Row
 from study import Study, Table
 
@@ -60,6 +61,7 @@ def markdown(study: Study, machine: Sequence[tuple[str, str]], plot: str | None)
         parts.append(
             f"## Cost by number of rules\n\n![added cost by number of rules, every system]({plot})\n"
         )
+    parts.append(tried.section([key for key, row in study.rows.items() if row.reached is False]))
     parts += [_curves(study), _MEMORY.format(four=3 * _LINES, lines=_LINES)]
     parts += [_section(table) for table in study.tables]
     floors = ", ".join(

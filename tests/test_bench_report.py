@@ -13,6 +13,7 @@ import plot
 import pytest
 import report
 import traces
+import tried
 from filterset import Headers, first_match
 
 
@@ -110,3 +111,10 @@ def test_the_plot_has_every_contender_and_is_the_same_twice(tmp_path: Path) -> N
         texts.append((tmp_path / name).read_text())
     assert texts[0] == texts[1]
     assert "two tries" in texts[0]
+
+
+def test_what_was_tried_is_told_of_rows_that_are_not_reached_alone() -> None:
+    assert "IPv6" in tried.section(["ipv6 65536", "counting"])
+    assert "New flows" not in tried.section(["ipv6 65536", "counting"])
+    assert tried.section(["counting"]) == ""
+    assert {key for note in tried.NOTES for key in note.keys} <= set(figures.BARS)
