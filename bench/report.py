@@ -57,11 +57,11 @@ def markdown(study: Study, machine: Sequence[tuple[str, str]], plot: str | None)
     if study.quick:
         parts.append("**This was a quick run**: fewer sets, fewer rounds. Its figures are a first look.\n")
     parts.append("## Figures and bars\n\n" + grid(("figure", "value", "bar", "", ""), rows(study.rows)))
+    parts.append(tried.section([key for key, row in study.rows.items() if row.reached is False]))
     if plot:
         parts.append(
             f"## Cost by number of rules\n\n![added cost by number of rules, every system]({plot})\n"
         )
-    parts.append(tried.section([key for key, row in study.rows.items() if row.reached is False]))
     parts += [_curves(study), _MEMORY.format(four=3 * _LINES, lines=_LINES)]
     parts += [_section(table) for table in study.tables]
     floors = ", ".join(
