@@ -23,8 +23,8 @@ class Note(NamedTuple):
 NOTES = (
     Note(
         ("10k 65536", "10k 65536 worst", "100k 65536", "100k 65536 worst", "prototype 65536"),
-        """New flows. Of 97 ns on acl1 with 10,000 rules the search for both addresses takes 22, their pair 12,
-        its list and conditions 19, counters and action 11, parsing 19 (9 since plain packets have a
+        """New flows. Of 97 ns on acl1 with 10,000 rules the search for both addresses takes 22, their pair
+        12, its list and conditions 19, counters and action 11, parsing 19 (9 since plain packets have a
         short way). With few flows the search is 2 ns cheaper: what new flows wait for is the chain
         behind it, and some four branches a packet that nothing can predict (20 ns). With 100,000
         rules the tables are larger than the second-level cache, and each step of that chain is a
