@@ -37,9 +37,9 @@ static __always_inline u64 not_same(const struct xg_account_key *a, const struct
 // -> where the account is, or where it may be opened; ACCOUNT_NOWHERE: all of its places are others'.
 static __always_inline u32 place_of(struct xg_accounts *a, const struct xg_account_key *key)
 {
-	u64 mixed = (key->start_time ^ key->cgroup << 32 ^ key->cgroup >> 32) * ACCOUNT_HASH;
+	u64 mixed = (key->start_time ^ key->cgroup << 32 ^ key->cgroup >> 32) * XG_GOLDEN;
 	mixed ^= (u64)key->pid << 32 | (key->uid ^ key->hook << 30 ^ key->kind << 27);
-	u64 place = (mixed * ACCOUNT_HASH) >> 32;
+	u64 place = (mixed * XG_GOLDEN) >> 32;
 	place *= ACCOUNT_BYTES;
 	for (int i = 0; i < XG_ACCOUNT_HOPS; i++) {
 		struct xg_account *account = account_at(a, place);

@@ -6,14 +6,14 @@
 #ifndef XDPGUARD_CHANGES_H
 #define XDPGUARD_CHANGES_H
 
+#include "hash.h"
 #include "memory.h"
 
-#define ACCOUNT_HASH 0x9E3779B97F4A7C15ULL // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
 #define CHANGES ((u8 *)bpf_pseudo_fd(2, XG_MAP_CHANGES))
 
 static __always_inline u64 *ends_word(u32 local_port, u32 remote_port)
 {
-	u64 mixed = ((u64)local_port << 16 | remote_port) * ACCOUNT_HASH >> 32;
+	u64 mixed = ((u64)local_port << 16 | remote_port) * XG_GOLDEN >> 32;
 	return (u64 *)(CHANGES + __builtin_offsetof(struct xg_changes, ends) + (mixed & (XG_CHANGES - 1)) * 8);
 }
 

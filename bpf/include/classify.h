@@ -11,8 +11,6 @@
 #include "tree.h"
 #include "wide.h"
 
-#define XG_PAIR_HASH 0x9E3779B97F4A7C15ULL // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
-
 // The lanes of a packet that are the same for all groups.
 static __always_inline u64 lanes_of(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
@@ -58,7 +56,7 @@ static __always_inline u64 better(struct blob b, struct xg_hook *hook, u64 best,
 static __always_inline u64 pair_word(struct blob b, struct xg_hook *hook, u64 src, u64 dst)
 {
 	u64 key = src | dst << 32;
-	u64 at = (((key * XG_PAIR_HASH) >> 32) * hook->pair_lines) >> 32;
+	u64 at = (((key * XG_GOLDEN) >> 32) * hook->pair_lines) >> 32;
 	for (int i = 0; i < XG_MAX_HOPS; i++) {
 		u8 *line = line_at(b, hook->pairs + (at + i) * XG_LINE);
 		struct xg_pair *pair = (struct xg_pair *)line;

@@ -7,7 +7,6 @@
 
 #include "pkt.h"
 
-#define XG_FLOW_HASH 0x9E3779B97F4A7C15ULL // 2^64 / golden ratio (Knuth, TAOCP 3, 6.4)
 #define XG_FLOW_VALID (1ULL << 63)
 #define XG_NOT_REMEMBERED 0xffffffff
 
@@ -36,11 +35,7 @@ static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, st
 	struct flow_key k;
 	k.ends = p->src_low | p->dst_low << 32;
 	k.rest = p->sport | (u64)p->dport << 16 | (u64)p->l4 << 32 | (u64)p->vlan << 48 | XG_FLOW_VALID;
-	u64 mixed = k.ends;
-	if (p->family == 6)
-		mixed = (p->src_high ^ p->dst_low) * XG_FLOW_HASH + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
-	mixed ^= k.rest << 13 | k.rest >> 51;
-	u64 line = mixed * XG_FLOW_HASH >> XG_FLOW_SHIFT; // the top bits: each bit of `mixed` counts
+	u64 line = flow_hash(p, k.ends, k.rest) >> XG_FLOW_SHIFT;
 	k.line = cpu->flows + (hook * XG_FLOW_LINES + line) * XG_LINE;
 	k.neighbour = cpu->flows + (hook * XG_FLOW_LINES + (line ^ 1)) * XG_LINE;
 	return k;

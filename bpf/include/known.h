@@ -42,11 +42,7 @@ static __always_inline struct known_flow known_flow(struct xg_accounts *a, struc
 	u32 in = hook == XG_INGRESS, local = in ? p->dport : p->sport, remote = in ? p->sport : p->dport;
 	k.ends = p->src_low | p->dst_low << 32;
 	k.rest = p->sport | (u64)p->dport << 16 | udp << 32 | (u64)hook << 33 | (u64)more << 40 | KNOWN_VALID;
-	u64 mixed = k.ends;
-	if (p->family == 6)
-		mixed = (p->src_high ^ p->dst_low) * ACCOUNT_HASH + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
-	mixed ^= k.rest << 13 | k.rest >> 51;
-	k.line = a->known + (mixed * ACCOUNT_HASH >> XG_KNOWN_SHIFT) * XG_LINE;
+	k.line = a->known + (flow_hash(p, k.ends, k.rest) >> XG_KNOWN_SHIFT) * XG_LINE;
 	k.changes = changes_of(local, remote);
 	return k;
 }

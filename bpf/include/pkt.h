@@ -2,6 +2,7 @@
 #ifndef XDPGUARD_PKT_H
 #define XDPGUARD_PKT_H
 
+#include "hash.h"
 #include "memory.h"
 
 enum { HOPOPTS = 0, ICMP = 1, TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AH = 51, ICMPV6 = 58, DSTOPTS = 60, SCTP = 132 };
@@ -35,6 +36,16 @@ struct pkt {
 	u32 seen_fragment; // a fragment header was there
 	u32 hop_limit;
 };
+
+// Of both addresses (`ends`, those of IPv4 together) and `rest`: what is remembered of a flow lies where its top bits say.
+static __always_inline u64 flow_hash(struct pkt *p, u64 ends, u64 rest)
+{
+	u64 mixed = ends;
+	if (p->family == 6)
+		mixed = (p->src_high ^ p->dst_low) * XG_GOLDEN + (p->src_low ^ (p->dst_high << 32 | p->dst_high >> 32));
+	mixed ^= rest << 13 | rest >> 51;
+	return mixed * XG_GOLDEN;
+}
 
 // Keeps the compiler from carrying values of struct pkt over in registers.
 #define FORGET asm volatile("" ::: "memory")

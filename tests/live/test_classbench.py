@@ -28,7 +28,7 @@ from xdpguard.rules.model import VLAN_NONE, Action, Addresses, Hook, Intervals, 
 __all__ = ["one_cpu"]  # a fixture
 NUMBERS = abi().numbers
 LINES = NUMBERS["XG_FLOW_LINES"]
-FLOW_HASH = 0x9E3779B97F4A7C15  # XG_FLOW_HASH of flows.h
+FLOW_HASH = 0x9E3779B97F4A7C15  # XG_GOLDEN of hash.h
 CONTEXT = {"ingress": b"", "egress": bytes(192)}
 HOOKS = ("ingress", "egress")
 DEFAULT = -1
@@ -183,7 +183,7 @@ def rest_of(frame: bytes) -> int:
 
 
 def line_of(frame: bytes) -> int:
-    """The line that a packet's flow falls on, as flows.h says."""
+    """The line that a packet's flow falls on, as flow_hash() says."""
     packet, rest, whole = read(frame), rest_of(frame), (1 << 64) - 1
     if packet.version == 4:
         mixed = packet.src | packet.dst << 32
