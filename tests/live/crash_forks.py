@@ -1,9 +1,6 @@
-"""A process that has imported all, and forks a child for each command that is to be killed or refused a
-call.
+"""Commands that are to be killed or refused a call, each in a fork (``forking``).
 
-The fork saves the imports, so that hundreds of commands are affordable; the process has no threads of its
-own that a fork could break. A child tells each call before it makes it: what a killed one had done is
-known.
+A child tells each call before it makes it: what a killed one had done is known.
 """
 
 from __future__ import annotations
@@ -12,7 +9,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -22,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import forking
 from crash_calls import Calls, Harm
 
 from xdpguard.kernel import owners
@@ -49,27 +46,15 @@ class Ended:
         return [line for line in self.err.splitlines() if "error: " in line]
 
 
-class Forks:
+class Forks(forking.Forks):
     def __init__(self) -> None:
-        clean = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
-        # NumPy would start threads for its linear algebra, of which nothing is used.
-        self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=clean | {"OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self._process.communicate(timeout=60)
+        super().__init__(__file__)
 
     def run(self, words: list[str], harm: Harm | None = None, *, cache: Path | None = None) -> Ended:
         """Run a command with this harm. ``cache``: in the place of the folder of compiled programs."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
         names = {name: getattr(owners, name) for name in _OWNERS}
         request = {"words": words, "cache": str(cache or ""), "owners": names, **asdict(harm or Harm())}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return Ended(**json.loads(self._process.stdout.readline()))
+        return Ended(**self.ask(request))
 
 
 # ---- the process -------------------------------------------------------------------------------------------
@@ -122,26 +107,15 @@ def _other_cache(compile: Any, folder: Path) -> None:
     compile._ask_child = lambda sources: [known[source] for source in sources]
 
 
-def _serve() -> None:
-    _warm()
-    for line in sys.stdin:
-        back, out = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            try:
-                _child(json.loads(line), out)
-            finally:
-                os._exit(0)
-        os.close(out)
-        with os.fdopen(back) as answers:
-            lines = answers.read().splitlines()
-        _, status = os.waitpid(pid, 0)
-        end = {"code": os.waitstatus_to_exitcode(status), "err": ""}
-        if lines and lines[-1].startswith("="):
-            end = json.loads(lines.pop()[1:])
-        print(json.dumps(end | {"calls": lines}), flush=True)
+def _answer(told: str, code: int) -> dict[str, Any]:
+    lines = told.splitlines()
+    end = {"code": code, "err": ""}
+    if lines and lines[-1].startswith("="):
+        end = json.loads(lines.pop()[1:])
+    return end | {"calls": lines}
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the test run's; its end closes our input
-    _serve()
+    _warm()
+    forking.serve(_child, _answer)

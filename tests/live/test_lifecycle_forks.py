@@ -1,7 +1,6 @@
-"""Commands that get a signal at a chosen step: a process that has imported all, and forks a child a command.
+"""Commands that get a signal at a chosen step, each in a fork (``forking``).
 
-Owns the list of steps: every call that changes the kernel or the maps. A fork saves the imports, and the
-process has no threads of its own that a fork could break.
+Owns the list of steps: every call that changes the kernel or the maps.
 """
 
 from __future__ import annotations
@@ -10,12 +9,12 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import forking
 from test_lifecycle_support import Done
 
 _BPF = {0: "create map", 2: "update map", 3: "delete", 5: "load program", 6: "pin", 7: "open pin", 35: "bind"}
@@ -30,17 +29,9 @@ class Step:
     before: bool
 
 
-class Forks:
+class Forks(forking.Forks):
     def __init__(self) -> None:
-        clean = {name: value for name, value in os.environ.items() if name != "SSH_CONNECTION"}
-        # NumPy would start threads for its linear algebra, of which nothing is used.
-        self._process = subprocess.Popen(
-            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=clean | {"OPENBLAS_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    def close(self) -> None:
-        self._process.communicate(timeout=60)
+        super().__init__(__file__)
 
     def steps(self, words: list[str]) -> list[str]:
         """Run a command unharmed; the names of its steps in order."""
@@ -55,12 +46,7 @@ class Forks:
         return Done(answer["code"], "", answer["err"])
 
     def _ask(self, words: list[str], at: int, before: bool, number: int) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        request = {"words": words, "at": at, "before": before, "signal": number}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        answer: dict[str, Any] = self.ask({"words": words, "at": at, "before": before, "signal": number})
         return answer
 
 
@@ -127,21 +113,10 @@ def _child(request: dict[str, Any], out: int) -> None:
     os.write(out, json.dumps({"code": code, "err": sys.stderr.getvalue(), "steps": names}).encode())
 
 
-def _serve() -> None:
-
-    for line in sys.stdin:
-        back, out = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            _child(json.loads(line), out)
-            os._exit(0)
-        os.close(out)
-        with os.fdopen(back, "rb") as answers:
-            answer = answers.read().decode()
-        _, status = os.waitpid(pid, 0)
-        died = {"code": os.waitstatus_to_exitcode(status), "err": "", "steps": []}
-        print(answer or json.dumps(died), flush=True)
+def _answer(told: str, code: int) -> dict[str, Any]:
+    answer: dict[str, Any] = json.loads(told) if told else {"code": code, "err": "", "steps": []}
+    return answer
 
 
 if __name__ == "__main__":
-    _serve()
+    forking.serve(_child, _answer)
