@@ -117,7 +117,7 @@ def count(rng: Random, value: Totals, one: Manifest) -> None:
         [[rng.randint(1 << 63, (1 << 64) - 1) for _ in "pb"] for _ in range(first + len(hook))]
         for hook in one.rules
     ]
-    totals.add_slot(value, one, near_the_top)
+    totals.add_slot(value, lambda: one, near_the_top)
 
 
 def bank(one: Manifest) -> int:

@@ -99,7 +99,7 @@ def test_damaged_bytes_are_refused() -> None:
 # ---- adding ---------------------------------------------------------------------------------------------
 def test_every_counter_of_a_slot_goes_to_its_place() -> None:
     value = Totals()
-    totals.add_slot(value, manifest((1, 2), (3,)), [counts(1000, 2), counts(5000, 1)])
+    totals.add_slot(value, lambda: manifest((1, 2), (3,)), [counts(1000, 2), counts(5000, 1)])
     for hook, start, keys in ((value.hooks[0], 1000, (1, 2)), (value.hooks[1], 5000, (3,))):
         flat = [
             *hook.matrix,
@@ -113,8 +113,8 @@ def test_every_counter_of_a_slot_goes_to_its_place() -> None:
 
 def test_a_rule_keeps_its_counts_at_another_place_under_its_key() -> None:
     value = Totals()
-    totals.add_slot(value, manifest((1, 2)), [counts(0, 2), counts(0, 0)])
-    totals.add_slot(value, manifest((2, 9, 1)), [counts(0, 3), counts(0, 0)])
+    totals.add_slot(value, lambda: manifest((1, 2)), [counts(0, 2), counts(0, 0)])
+    totals.add_slot(value, lambda: manifest((2, 9, 1)), [counts(0, 3), counts(0, 0)])
     first = NUMBERS["XG_COUNT_RULES"]
     assert [value.hooks[0].rules[key(number)].count[0] for number in (1, 2, 9)] == [
         first + first + 2,
@@ -125,7 +125,7 @@ def test_a_rule_keeps_its_counts_at_another_place_under_its_key() -> None:
 
 def test_a_rule_of_the_same_key_counts_apart_on_either_hook() -> None:
     value = Totals()
-    totals.add_slot(value, manifest((1,), (1,)), [counts(0, 1), counts(500, 1)])
+    totals.add_slot(value, lambda: manifest((1,), (1,)), [counts(0, 1), counts(500, 1)])
     assert value.hooks[0].rules[key(1)].count != value.hooks[1].rules[key(1)].count
 
 

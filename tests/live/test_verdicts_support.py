@@ -17,9 +17,9 @@ from programs import Bench, can_run
 
 from xdpguard.abi import abi, reasons
 from xdpguard.classify.compile import build
-from xdpguard.classify.tables import Target
+from xdpguard.classify.tables import Target, first_counter
 from xdpguard.generation import slots
-from xdpguard.kernel import bpf, counters
+from xdpguard.kernel import bpf
 from xdpguard.rules.model import Action, Redirect, RuleSet
 from xdpguard.stats.model import PROTOCOLS
 
@@ -121,7 +121,7 @@ class Judge:
     def first(self, number: int) -> int:
         """Of a hook: the number of its first counter."""
         rules = self.bench.ruleset
-        return counters.first(number, (len(rules.ingress.rules), len(rules.egress.rules)))
+        return first_counter(number, (len(rules.ingress.rules), len(rules.egress.rules)))
 
     def use(self, ruleset: RuleSet) -> None:
         tables = build(ruleset, 2, TARGETS)

@@ -18,7 +18,7 @@ from xdpguard.classify.engine import Engine, NoRoom
 from xdpguard.classify.engine import build as build_engine
 from xdpguard.classify.layout import put_engine
 from xdpguard.classify.summary import describe
-from xdpguard.classify.tables import Draft, Gap, Tables, Target, packed_target
+from xdpguard.classify.tables import Draft, Gap, Tables, Target, counters_needed, first_counter, packed_target
 from xdpguard.rules.model import Action, Hook, Redirect, Rule, RuleSet
 
 _ABI = abi()
@@ -54,9 +54,11 @@ def draft(ruleset: RuleSet) -> Draft:
             summary.append(f"{direction}: {len(hook.rules)} rules: {describe(engine)}")
     _ABI.put(blob.header, "xg_blob.magic", _NUMBERS["XG_MAGIC"])
     _ABI.put(blob.header, "xg_blob.abi_version", _NUMBERS["XG_ABI_VERSION"])
-    rules = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
-    counters = 2 * _NUMBERS["XG_COUNT_RULES"] + rules
-    return Draft(blob.finish().data, counters, tuple(gaps), tuple(summary))
+    return Draft(blob.finish().data, counters_needed(_counts(ruleset)), tuple(gaps), tuple(summary))
+
+
+def _counts(ruleset: RuleSet) -> tuple[int, int]:
+    return len(ruleset.ingress.rules), len(ruleset.egress.rules)
 
 
 def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[Gap]) -> Engine | None:
@@ -73,7 +75,7 @@ def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[
         default_action=int(hook.default),
         malformed_action=int(ruleset.malformed),
         drop_fragments=int(ruleset.drop_fragments),
-        first_counter=number * (_NUMBERS["XG_COUNT_RULES"] + len(ruleset.ingress.rules)),
+        first_counter=first_counter(number, _counts(ruleset)),
         actions=blob.put(actions),
         targets=targets_at,
     )

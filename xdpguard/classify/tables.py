@@ -83,6 +83,16 @@ class Draft:
         return Tables(memoryview(blob), self.counters, (*self.summary, words))
 
 
+def first_counter(hook: int, rules: tuple[int, int]) -> int:
+    """The number of a hook's first counter: those of egress follow those of ingress. ``rules``: of both."""
+    return hook * (_ABI.numbers["XG_COUNT_RULES"] + rules[0])
+
+
+def counters_needed(rules: tuple[int, int]) -> int:
+    """How many counters a CPU needs for that many rules."""
+    return first_counter(1, rules) + _ABI.numbers["XG_COUNT_RULES"] + rules[1]
+
+
 def too_large(file: str) -> RulesError:
     words = f"the tables need more than {MAX_BYTES >> 20} MiB; use fewer or broader rules"
     return RulesError([Problem(file, 0, 0, "error", words)])

@@ -182,17 +182,14 @@ def live_keys(found: MapSet) -> frozenset[str]:
 
 
 def _add_slot(found: MapSet, slot: int, value: Totals) -> None:
-    """Add the counts of a generation. Its names, maybe a hundred thousand, are read if rules met packets."""
+    """Add the counts of a generation."""
     memory = found.blob(slot)
     ingress, egress = (
         _ABI.get(memory, "xg_hook.rules", _HOOKS_AT + hook * _ABI.structs["xg_hook"].size) for hook in (0, 1)
     )
     memory.close()
     counts = counters.read(found, slot, (ingress, egress))
-    totals.add_unnamed(value, counts)
-    names = describe(found, slot) if totals.any_rule(counts) else None
-    if names is not None:
-        totals.add_rules(value, names, counts)
+    totals.add_slot(value, lambda: describe(found, slot), counts)
 
 
 def fold(found: MapSet, slot: int) -> None:

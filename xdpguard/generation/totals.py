@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from xdpguard.abi import abi, reasons
@@ -58,29 +58,27 @@ def _add(to: Pair, packets: int, size: int) -> None:
     to[1] += size
 
 
-def add_slot(totals: Totals, manifest: Manifest, counters: Sequence[Sequence[Pair]]) -> None:
-    """Add one slot's counts. ``counters[hook][index]``: summed over CPUs, laid out as abi.h's XG_COUNT_*."""
-    add_unnamed(totals, counters)
-    add_rules(totals, manifest, counters)
+def add_slot(
+    totals: Totals, names: Callable[[], Manifest | None], counters: Sequence[Sequence[Pair]]
+) -> None:
+    """Add one slot's counts. ``counters[hook][index]``: summed over CPUs, laid out as abi.h's XG_COUNT_*.
 
-
-def add_unnamed(totals: Totals, counters: Sequence[Sequence[Pair]]) -> None:
-    """Of one slot's counts, those that are not of rules."""
+    ``names``: of its rules, maybe a hundred thousand, asked for only if one of them met a packet.
+    """
     for hook, counts in zip(totals.hooks, counters, strict=True):
         for index in range(MATRIX):
             _add(hook.matrix[index], *counts[index])
         for index in range(REASONS):
             _add(hook.reasons[index], *counts[REASONS_AT + index])
         _add(hook.default, *counts[DEFAULT_AT])
+    if any(count[0] for counts in counters for count in counts[RULES_AT:]):
+        _add_rules(totals, names(), counters)
 
 
-def any_rule(counters: Sequence[Sequence[Pair]]) -> bool:
-    """Has a rule of the slot met a packet?"""
-    return any(count[0] for counts in counters for count in counts[RULES_AT:])
-
-
-def add_rules(totals: Totals, manifest: Manifest, counters: Sequence[Sequence[Pair]]) -> None:
-    """Of one slot's counts, those of rules."""
+def _add_rules(totals: Totals, manifest: Manifest | None, counters: Sequence[Sequence[Pair]]) -> None:
+    """``manifest`` None: the slot was emptied meanwhile."""
+    if manifest is None:
+        return
     for hook, named, counts in zip(totals.hooks, manifest.rules, counters, strict=True):
         for rule, count in zip(named, counts[RULES_AT:], strict=True):
             if count[0]:  # most rules of a long list meet no packet

@@ -12,6 +12,7 @@ from array import array
 from mmap import mmap
 
 from xdpguard.abi import abi
+from xdpguard.classify.tables import first_counter
 from xdpguard.kernel.maps import MapSet
 from xdpguard.kernel.sizes import COUNT_BYTES
 
@@ -27,19 +28,11 @@ def read(found: MapSet, slot: int, rules: tuple[int, int]) -> list[list[list[int
     """``[hook][index]`` -> [packets, bytes], laid out as XG_COUNT_*; ``rules``: rules of either hook."""
     memory = found.counters(slot)
     try:
-        return [_hook(memory, found, first(hook, rules), _RULES + rules[hook]) for hook in range(_HOOKS)]
+        return [
+            _hook(memory, found, first_counter(hook, rules), _RULES + rules[hook]) for hook in range(_HOOKS)
+        ]
     finally:
         memory.close()
-
-
-def first(hook: int, rules: tuple[int, int]) -> int:
-    """The number of a hook's first counter: those of egress follow those of ingress."""
-    return hook * (_RULES + rules[0])
-
-
-def needed(rules: tuple[int, int]) -> int:
-    """How many counters a CPU needs for that many rules."""
-    return first(1, rules) + _RULES + rules[1]
 
 
 def _hook(memory: mmap, found: MapSet, first: int, length: int) -> list[list[int]]:

@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
+from mmap import mmap
 from pathlib import Path
 
 from xdpguard.abi import abi
@@ -61,8 +62,11 @@ class Owners:
 
     def __init__(self, fd: int, changes: int) -> None:
         self.fd, self.changes = fd, changes
+        self._page: mmap | None = None  # of the changes, once there is one
 
     def close(self) -> None:
+        if self._page is not None:
+            self._page.close()
         os.close(self.fd)
         os.close(self.changes)
 
@@ -113,9 +117,9 @@ class Owners:
                 self.remove(entry)
 
     def _changed(self) -> None:
-        page = bpf.map_memory(self.changes, _CHANGES_BYTES)
-        _ABI.put(page, "xg_changes.all", int.from_bytes(os.urandom(8), "little"))
-        page.close()
+        if self._page is None:
+            self._page = bpf.map_memory(self.changes, _CHANGES_BYTES)
+        _ABI.put(self._page, "xg_changes.all", int.from_bytes(os.urandom(8), "little"))
 
 
 def create(entries: int = ENTRIES) -> Owners:

@@ -19,9 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 import numpy as np
 
 from xdpguard.abi import abi
+from xdpguard.classify.tables import counters_needed, first_counter
 from xdpguard.generation import slots
 from xdpguard.guard import programs
-from xdpguard.kernel import counters, maps, testrun
+from xdpguard.kernel import maps, testrun
 from xdpguard.kernel.maps import MapSet
 from xdpguard.kernel.sizes import Size, size_class
 
@@ -31,8 +32,8 @@ _DECIDERS = abi().numbers["XG_COUNT_REASONS"]
 def _deciders(found: MapSet, hook: int, rules: tuple[int, int]) -> list[int]:
     """Indices of the deciders that have counted in this hook, on any CPU. All counters are then zero."""
     size = found.size
-    last = counters.needed(rules) if hook else counters.first(1, rules)
-    first = counters.first(hook, rules) + _DECIDERS
+    last = counters_needed(rules) if hook else first_counter(1, rules)
+    first = first_counter(hook, rules) + _DECIDERS
     memory = found.counters(1)
     moved: set[int] = set()
     for cpu in range(found.get("cpus")):
