@@ -14,6 +14,8 @@ from strategies import random_rule_file
 from test_rules_refused import REFUSED, RULES, TOP
 from test_rules_support import file_of
 
+from xdpguard.rules.model import TCP_FLAGS
+
 EXAMPLES = Path(__file__).resolve().parents[1] / "rules"
 HEAD = "version: 1\ndefault: {ingress: pass, egress: pass}\n"
 MIB = 1 << 20
@@ -149,15 +151,61 @@ def largest_files() -> dict[str, bytes]:
     return found
 
 
-def too_much() -> dict[str, bytes]:
-    """Many rules that each use one big set."""
+def much_from_little() -> dict[str, bytes]:
+    """A few words in each rule stand for thousands of values."""
+    rng = Random(1)
+
+    def own(at: int) -> str:
+        return f"10.{at >> 16}.{at >> 8 & 255}.{at & 255}"
+
+    def some(numbers: range, count: int) -> str:
+        return ", ".join(map(str, sorted(rng.sample(numbers, count))))
+
+    def flags(at: int) -> str:
+        chosen = [(at % 6560 + 1) // 3**bit % 3 for bit in range(8)]
+        of = [
+            ", ".join(name for name, way in zip(TCP_FLAGS, chosen, strict=True) if way == it) for it in (1, 2)
+        ]
+        return f"{{set: [{of[0]}], clear: [{of[1]}]}}"
+
+    def few(at: int) -> str:
+        again = Random(at % 2000)
+        return ", ".join(map(str, sorted(again.sample(range(2, 58), 3) + again.sample(range(59, 256), 2))))
+
     ports = f"{HEAD}sets:\n  p: [{', '.join(map(str, range(0, 65536, 2)))}]\n"
+    half = full(f"{HEAD}sets:\n  a: [", lambda at: f"{own(at * 2)}, ", "9.9.9.9]\n", size=MIB // 2)
     made = {
-        "rules of one set of ports": rules(
-            lambda at: f'dport: "@p", src: 10.{at >> 16}.{at >> 8 & 255}.{at & 255}, ', ports
+        "rules of one set of ports": rules(lambda at: f'dport: "@p", src: {own(at)}, ', ports),
+        "rules of all but one set of ports": rules(
+            lambda at: f'not: {{dport: "@p"}}, src: {own(at)}, ', ports
         ),
         "a set of ports and one more each": rules(
-            lambda at: f'dport: ["@p", {2 * at + 1}], src: 10.{at >> 16}.{at >> 8 & 255}.{at & 255}, ', ports
+            lambda at: f'dport: ["@p", {2 * at + 1}], src: {own(at)}, ', ports
         ),
+        "a range without a set of ports": rules(
+            lambda at: f'dport: 1-{65535 - at}, not: {{dport: "@p"}}, src: {own(at)}, ', ports
+        ),
+        "a set of addresses and one more each": rules(
+            lambda at: f'src: ["@a", {own(2 * at + 1)}], dport: {at}, ', half
+        ),
+        "a block without a set of addresses": rules(
+            lambda at: f'src: 0.0.0.0-12.255.{at >> 8}.{at & 255}, not: {{src: "@a"}}, ', half
+        ),
+        "short lists of protocols": rules(lambda at: f"proto: [{some(range(256), 8)}], "),
+        "long lists of protocols": rules(lambda at: f"proto: [{some(range(256), 30)}], "),
+        "a set that many rules cut": rules(
+            lambda at: f"src: {own(at)}, " if at < 120 else f'src: "@a", dport: {at}, ',
+            f"{HEAD}sets: {{a: [{own(0)}-{own(119)}]}}\n",
+        ),
+        "broad blocks on both sides": rules(
+            lambda at: (
+                f"src: 0.0.0.0-{at % 200 + 10}.{at // 200}.0.0, "
+                f"dst: {at % 190 + 1}.0.0.0-255.0.{at // 200}.0, "
+            )
+        ),
+        "all but some protocols": rules(lambda at: f"not: {{proto: [{some(range(256), 8)}]}}, "),
+        "2,000 lists of all but some protocols": rules(lambda at: f"not: {{proto: [1, 58, {few(at)}]}}, "),
+        "all but some flags": rules(lambda at: f"not: {{tcp_flags: {flags(at)}}}, "),
+        "short lists of VLANs": rules(lambda at: f"vlan: [{some(range(4096), 8)}], "),
     }
     return {name: text.encode() for name, text in made.items()}

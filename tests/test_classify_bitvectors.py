@@ -12,11 +12,18 @@ from hypothesis import strategies as st
 from strategies import normal
 
 from xdpguard.classify import bitvectors
-from xdpguard.classify.bitvectors import BLOCK_RULES, Dimension, build
+from xdpguard.classify.bitvectors import BLOCK_RULES, Dimension
+from xdpguard.classify.columns import column
 from xdpguard.rules.model import Intervals
 
 SIZES = {"small": 1024, "IPv4": 1 << 32, "IPv6": 1 << 128}
 Conditions = list[Intervals | None]
+
+
+def build(conditions: Conditions, size: int) -> Dimension:
+    """``conditions[r]``: values that rule r allows, None = all."""
+    given = column(conditions, (size - 1).bit_length())
+    return bitvectors.build(given.ids, given.sets, size)
 
 
 def starts_of(dimension: Dimension) -> list[int]:
@@ -107,6 +114,14 @@ def test_an_empty_block_is_marked_absent() -> None:
         [-1, max(dimension.members.ravel().tolist())],
         [-1, -1],
     ]
+
+
+def test_rules_that_share_a_large_set_all_have_it() -> None:
+    odd, even = (tuple((value, value) for value in range(start, 1024, 2)) for start in (1, 0))
+    conditions: Conditions = [(odd, even, None, ((7, 8),))[rule % 4] for rule in range(BLOCK_RULES + 200)]
+    dimension = build(conditions, 1024)
+    for value in (0, 1, 6, 7, 8, 9, 1022, 1023):
+        assert rules_of(dimension, value) == model(conditions, value)
 
 
 @pytest.mark.parametrize("kind", SIZES)

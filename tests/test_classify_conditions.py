@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpguard.abi import abi
-from xdpguard.classify.conditions import PAGES, Conditions, conditions, to_intervals
+from xdpguard.classify.conditions import PAGES, Conditions, conditions
+from xdpguard.rules.intervals import from_values
 from xdpguard.rules.model import (
     ICMP,
     ICMPV6,
@@ -148,7 +149,7 @@ def test_every_index_lies_in_the_pages_of_its_dimension() -> None:
 
 @given(st.frozensets(st.integers(0, 300)))
 def test_intervals_hold_exactly_the_values_sorted_and_apart(values: frozenset[int]) -> None:
-    found = to_intervals(values)
+    found = from_values(values)
     assert {value for first, last in found for value in range(first, last + 1)} == values
     assert all(first <= last for first, last in found)
     assert all(one[1] + 1 < two[0] for one, two in pairwise(found))

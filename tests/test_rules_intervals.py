@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpguard.rules.intervals import complement, covers, intersection, union, without
+from xdpguard.rules.intervals import LOPSIDED, complement, covers, intersection, union, without
 from xdpguard.rules.model import Interval, Intervals
 
 HIGH = 40
@@ -47,6 +47,15 @@ def test_the_intersection_is_what_both_hold(left: list[Interval], right: list[In
     both = intersection(union(left), union(right))
     assert numbers(both) == numbers(left) & numbers(right)
     assert is_normal(both)
+
+
+@given(PARTS)
+def test_the_intersection_with_a_much_longer_list_is_what_both_hold(few: list[Interval]) -> None:
+    many = tuple((at, at + 1) for at in range(0, HIGH * 100, 4))
+    assert len(many) > LOPSIDED * len(union(few))
+    for left, right in ((union(few), many), (many, union(few))):
+        assert numbers(intersection(left, right)) == numbers(few) & numbers(many)
+        assert is_normal(intersection(left, right))
 
 
 @given(PARTS, PARTS)

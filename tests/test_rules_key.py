@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from types import SimpleNamespace
+
 import pytest
 from test_rules_support import file_of, rule, ruleset
+
+from xdpguard.rules import key as key_module
 
 HEAD = 'sets: {net: [192.0.2.0/24, "2001:db8::/32"], web: [80, 443]}'
 
@@ -57,6 +62,36 @@ def test_hook_name_action_and_target_are_part_of_the_key() -> None:
     named = ruleset(file_of("{name: a, action: drop}", "{name: b, action: drop}")).ingress.rules
     (leaving,) = ruleset("version: 1\negress: [{name: a, action: drop}]").egress.rules
     assert len({named[0].key, named[1].key, leaving.key}) == 3
+
+
+def long_list(first: int) -> str:
+    return ", ".join(str(port) for port in range(first, 65536, 2))
+
+
+def test_long_lists_of_equal_meaning_give_equal_keys_and_others_do_not() -> None:
+    odd, even = (f"sets: {{p: [{long_list(first)}]}}" for first in (1, 0))
+    as_set = rule('dport: "@p"', odd).key
+    assert rule(f"dport: [{long_list(1)}]").key == as_set
+    assert rule('not: {dport: "@p"}', even).key == as_set
+    assert rule('dport: "@p"', even).key != as_set
+    assert rule('sport: "@p"', odd).key != as_set
+
+
+def test_a_list_that_many_rules_share_is_hashed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    real = hashlib.blake2s
+
+    def counted(data: bytes, *, digest_size: int = 32) -> object:
+        hashed.append(len(data))
+        return real(data, digest_size=digest_size)
+
+    monkeypatch.setattr(key_module, "hashlib", SimpleNamespace(blake2s=counted))
+    rules = [f'{{name: r{at}, src: 10.0.0.{at}, dport: "@p", action: drop}}' for at in range(20)]
+    keys = {
+        each.key for each in ruleset(file_of(*rules, head=f"sets: {{p: [{long_list(0)}]}}")).ingress.rules
+    }
+    assert len(keys) == 20
+    assert sum(size > 2048 for size in hashed) == 1
 
 
 def test_a_key_is_32_hex_digits_and_does_not_change_between_versions() -> None:

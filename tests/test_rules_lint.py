@@ -12,6 +12,7 @@ from oracle import Packet, matches
 from test_rules_support import file_of, ruleset
 
 from xdpguard.errors import RulesError
+from xdpguard.rules import lint as lint_module
 from xdpguard.rules.lint import lint
 from xdpguard.rules.model import VLAN_NONE
 from xdpguard.rules.parse import load_file
@@ -52,6 +53,15 @@ def test_a_covered_rule_is_found_with_both_lines(first: str, second: str) -> Non
     found = warnings(first, second)
     words = "warning: rule 'r1' can never match: rule 'r0' in line 4 takes all its packets"
     assert found == [f"f.yaml:5:3: {words}"]
+
+
+def test_long_lists_are_compared_as_long_as_patience_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def odd(first: int) -> str:
+        return f"dport: [{', '.join(str(port) for port in range(first, 200, 2))}]"
+
+    assert len(warnings(odd(1), odd(3), odd(5))) == 2
+    monkeypatch.setattr(lint_module, "PATIENCE", 100)
+    assert len(warnings(odd(1), odd(3), odd(5))) == 1
 
 
 NOT_COVERED = [

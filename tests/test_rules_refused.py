@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from test_rules_support import file_of, problems, refusal, ruleset
 
+from xdpguard.rules import fields, joins
 from xdpguard.rules import rule as rule_module
 from xdpguard.rules.report import LIMIT
 
@@ -219,6 +220,47 @@ def test_too_many_rules_are_refused_with_the_limit(monkeypatch: pytest.MonkeyPat
     rules = [f"{{name: r{i}, action: drop}}" for i in range(3)]
     assert "ingress has 3 rules; at most 2 are allowed" in problems(file_of(*rules))[0].message
     assert len(ruleset(file_of(*rules[:2])).ingress.rules) == 2
+
+
+ODD = f"sets: {{p: [{', '.join(str(port) for port in range(1, 4096, 2))}]}}"
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    ['dport: ["@p", {even}]', 'dport: 0-{large}, not: {{dport: "@p"}}', 'not: {{dport: ["@p", {even}]}}'],
+)
+def test_more_joined_sets_than_there_is_room_for_are_refused_once(
+    conditions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joins, "LEAST_ROOM", 10_000)
+    monkeypatch.setattr(joins, "BYTES_EACH", 1000)
+
+    def lines(count: int) -> list[str]:
+        texts = [conditions.format(even=at * 2, large=65535 - at) for at in range(count)]
+        return [f"{{name: r{at}, {text}, action: drop}}" for at, text in enumerate(texts)]
+
+    assert len(ruleset(file_of(*lines(2), head=ODD)).ingress.rules) == 2
+    (found,) = problems(file_of(*lines(10), head=ODD))
+    assert found.line > 4
+    assert "come to more than 10000 values and ranges by this rule; put what rules" in found.message
+
+
+@pytest.mark.parametrize("conditions", ['dport: ["@p", 2]', 'dport: 0-9999, not: {dport: "@p"}'])
+def test_joined_sets_that_rules_share_take_room_once(
+    conditions: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(joins, "LEAST_ROOM", 10_000)
+    monkeypatch.setattr(joins, "BYTES_EACH", 1000)
+    lines = [f"{{name: r{at}, {conditions}, comment: '{at}', action: drop}}" for at in range(100)]
+    assert len(ruleset(file_of(*lines, head=ODD)).ingress.rules) == 100
+
+
+def test_more_lists_of_protocols_than_allowed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fields, "MAX_PROTOCOL_LISTS", 2)
+    lines = [f"{{name: r{at}, proto: [6, {at % 3 + 20}], action: drop}}" for at in range(4)]
+    (found,) = problems(file_of(*lines))
+    words = "more than 2 different lists of protocols in one rule file; at most 2 are allowed"
+    assert (found.line, found.message) == (6, words)
 
 
 def test_the_limit_of_rules_is_the_promised_one() -> None:

@@ -7,21 +7,20 @@ Pure NumPy; knows nothing of packets or of the blob. The three-level bit vectors
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.abi import abi
-from xdpguard.rules.model import Intervals
+from xdpguard.classify.columns import ANY, Bounds, Numbers, Sets
+from xdpguard.classify.partition import expand
 
 BLOCK_RULES = abi().numbers["XG_BLOCK_RULES"]
 WORDS = BLOCK_RULES // 64
 
-Bounds = NDArray[Any]
-"""Ascending interval starts: uint64, or S16 (128-bit big-endian) for IPv6 addresses."""
+_LARGE = 64
+"""A set with more ends than these is painted by itself: its ends are not listed once more for each word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +38,15 @@ class Dimension:
     blocks: NDArray[np.uint64]
 
 
-def build(conditions: Sequence[Intervals | None], size: int) -> Dimension:
-    """``conditions[r]``: values that rule r allows, None = all. Values are below ``size``, at most 2^128."""
-    pairs = _Pairs(conditions, size, wide=size > 1 << 63)
-    starts = pairs.starts
+def build(ids: Numbers, sets: Sets, size: int) -> Dimension:
+    """``ids[r]``: the set of values that rule r allows, or ANY. Values are below ``size``, at most 2^128."""
+    changes = _Changes(ids, sets, size)
+    starts = changes.starts
     per_block: list[NDArray[np.int64]] = []
     pool: list[NDArray[np.uint64]] = []
     pooled = 0
-    for first in range(0, max(len(conditions), 1), BLOCK_RULES):
-        bits = pairs.bits(first)
+    for first in range(0, max(len(ids), 1), BLOCK_RULES):
+        bits = changes.bits(first)
         unique, number = _unique_rows(bits)
         empty = ~unique.any(axis=1)
         per_block.append(np.where(empty, -1, np.arange(len(unique)) + pooled)[number])
@@ -59,55 +58,53 @@ def build(conditions: Sequence[Intervals | None], size: int) -> Dimension:
     return Dimension(starts[keep], numbers[keep].astype(np.uint32), member_rows, np.concatenate(pool))
 
 
-class _Pairs:
-    """Where each rule's values begin and end, over the elementary intervals of one dimension."""
+class _Changes:
+    """Where each set begins and ends, over the elementary intervals of one dimension."""
 
-    def __init__(self, conditions: Sequence[Intervals | None], size: int, *, wide: bool) -> None:
-        cache: dict[int, tuple[Bounds, Bounds]] = {}
-        per_rule: list[tuple[int, tuple[Bounds, Bounds]]] = []
-        self._wild = np.array([values is None for values in conditions], dtype=bool)
-        for rule, values in enumerate(conditions):
-            if not values:
-                continue
-            # Rules that share one set share its tuple: convert it once.
-            ends = cache.get(id(values))
-            if ends is None:
-                ends = cache[id(values)] = (
-                    _array([first for first, _ in values], wide),
-                    _array([last + 1 for _, last in values if last + 1 < size], wide),
-                )
-            per_rule.append((rule, ends))
-        zero = _array([0], wide)
-        self.starts: Bounds = np.unique(
-            np.concatenate([zero, *(array for pair in cache.values() for array in pair)])
-        )
-        self._toggles(per_rule)
-
-    def _toggles(self, per_rule: list[tuple[int, tuple[Bounds, Bounds]]]) -> None:
-        rows = [np.searchsorted(self.starts, np.concatenate(ends)) for _, ends in per_rule]
-        counts = [len(row) for row in rows]
-        rules = np.repeat(np.array([rule for rule, _ in per_rule], dtype=np.int64), counts)
-        self._rules = rules
-        self._rows = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
+    def __init__(self, ids: Numbers, sets: Sets, size: int) -> None:
+        self._ids = ids
+        lengths = np.diff(sets.offsets)
+        owner = np.repeat(np.arange(len(sets)), lengths)
+        used = np.isin(owner, ids)
+        zero = np.zeros(1, dtype=sets.first.dtype)
+        ending = used & (sets.after != zero)  # 0: behind the end of all values
+        if zero.dtype.kind != "S":
+            ending &= sets.after < size
+        ends = np.concatenate([sets.first[used], sets.after[ending]])
+        self.starts: Bounds = np.unique(np.concatenate([zero, ends]))
+        whose = np.concatenate([owner[used], owner[ending]])
+        self._rows = np.searchsorted(self.starts, ends)[np.argsort(whose, kind="stable")]
+        self._offsets = np.r_[0, np.cumsum(np.bincount(whose, minlength=len(sets)))]
 
     def bits(self, first: int) -> NDArray[np.uint64]:
         """Rule bits of the block that starts at rule ``first``: [interval, word]."""
-        low, high = np.searchsorted(self._rules, [first, first + BLOCK_RULES])
-        rules = self._rules[low:high] - first
-        # A rule's bit changes at each of its interval ends, so a running XOR paints the intervals.
+        ids = self._ids[first : first + BLOCK_RULES]
+        # A rule's bit changes at each end of its set's intervals, so a running XOR paints the intervals.
         changes = np.zeros((len(self.starts), WORDS), dtype=np.uint64)
-        bit = np.uint64(1) << (rules & 63).astype(np.uint64)
-        np.bitwise_xor.at(changes, (self._rows[low:high], rules >> 6), bit)
+        sets, words, masks = _masks(ids)
+        counts = np.diff(self._offsets)[sets]
+        large = counts > _LARGE
+        for set_, word, mask in zip(sets[large], words[large], masks[large], strict=True):
+            changes[self._rows[self._offsets[set_] : self._offsets[set_ + 1]], word] ^= mask
+        which, step = expand(np.where(large, 0, counts))
+        rows = self._rows[self._offsets[sets[which]] + step]
+        np.bitwise_xor.at(changes, (rows, words[which]), masks[which])
         bits = np.bitwise_xor.accumulate(changes, axis=0, out=changes)
-        wild = self._wild[first : first + BLOCK_RULES]
-        bits |= np.packbits(np.pad(wild, (0, BLOCK_RULES - len(wild))), bitorder="little").view(np.uint64)
+        wild = np.pad(ids == ANY, (0, BLOCK_RULES - len(ids)))
+        bits |= np.packbits(wild, bitorder="little").view(np.uint64)
         return bits
 
 
-def _array(values: list[int], wide: bool) -> Bounds:
-    if wide:
-        return np.array([value.to_bytes(16, "big") for value in values], dtype="S16")
-    return np.array(values, dtype=np.uint64)
+def _masks(ids: Numbers) -> tuple[Numbers, Numbers, NDArray[np.uint64]]:
+    """What the rules of one block change, where their sets do: (set, word, bits), one for all rules of a word
+    that share a set."""
+    rules = np.nonzero(ids != ANY)[0]
+    keys = ids[rules] * WORDS + (rules >> 6)
+    order = np.argsort(keys, kind="stable")
+    keys, at = np.unique(keys[order], return_index=True)
+    bits = np.uint64(1) << (rules[order] & 63).astype(np.uint64)
+    masks = np.bitwise_or.reduceat(bits, at) if len(at) else bits
+    return keys // WORDS, keys % WORDS, masks
 
 
 def _unique_rows(rows: NDArray[np.uint64]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:

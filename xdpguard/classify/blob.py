@@ -22,7 +22,7 @@ _ABI = abi()
 
 
 class Blob:
-    """A growing list of arrays at known offsets; ``finish`` joins them."""
+    """A growing list of arrays at known offsets; ``finish`` joins them, and leaves none."""
 
     def __init__(self, file: str) -> None:
         self._file = file
@@ -45,7 +45,8 @@ class Blob:
     def finish(self) -> NDArray[np.uint8]:
         joined = np.zeros(-(-self._end // 8) * 8, dtype=np.uint8)
         joined[: len(self.header)] = np.frombuffer(self.header, dtype=np.uint8)
-        for offset, array in self._parts:
+        while self._parts:  # each goes once it is copied: all of them twice may be too much
+            offset, array = self._parts.pop()
             joined[offset : offset + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
         return joined
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from xdpguard.abi import abi
 from xdpguard.classify.blob import Blob, concatenate_bytes
 from xdpguard.classify.columns import columns
-from xdpguard.classify.engine import Engine, NoRoom
+from xdpguard.classify.engine import NoRoom
 from xdpguard.classify.engine import build as build_engine
 from xdpguard.classify.layout import put_engine
 from xdpguard.classify.summary import describe
@@ -49,9 +49,9 @@ def draft(ruleset: RuleSet) -> Draft:
             raise blob.refused(
                 f"{len(hook.rules)} {direction} rules; at most {MAX_RULES} a direction are allowed"
             )
-        engine = _put_hook(blob, ruleset, hook, number, gaps)
-        if engine is not None:
-            summary.append(f"{direction}: {len(hook.rules)} rules: {describe(engine)}")
+        found = _put_hook(blob, ruleset, hook, number, gaps)
+        if found:
+            summary.append(f"{direction}: {len(hook.rules)} rules: {found}")
     _ABI.put(blob.header, "xg_blob.magic", _NUMBERS["XG_MAGIC"])
     _ABI.put(blob.header, "xg_blob.abi_version", _NUMBERS["XG_ABI_VERSION"])
     return Draft(blob.finish().data, counters_needed(_counts(ruleset)), tuple(gaps), tuple(summary))
@@ -61,8 +61,8 @@ def _counts(ruleset: RuleSet) -> tuple[int, int]:
     return len(ruleset.ingress.rules), len(ruleset.egress.rules)
 
 
-def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[Gap]) -> Engine | None:
-    """None: the hook has no rules. Adds the targets of its redirects to ``gaps``."""
+def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[Gap]) -> str:
+    """What was made of the rules; "": there are none. Adds the targets of the redirects to ``gaps``."""
     base = _ABI.offset("xg_blob.hook") + number * _ABI.structs["xg_hook"].size
     actions, redirects = _actions(blob, hook)
     targets = [packed_target(redirect.dst_mac) for redirect in redirects]
@@ -80,13 +80,13 @@ def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[
         targets=targets_at,
     )
     if not hook.rules:
-        return None
+        return ""
     try:
         engine = build_engine(columns([rule.match for rule in hook.rules]))
     except NoRoom as error:
         raise blob.refused(_no_room(hook, error)) from error
     put_engine(blob, engine, base)
-    return engine
+    return describe(engine)
 
 
 def _no_room(hook: Hook, error: NoRoom) -> str:

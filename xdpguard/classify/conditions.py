@@ -6,11 +6,11 @@ Pure. A dimension's values are the indices that ``bpf/include/l4.h`` gives a pac
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
 from xdpguard.abi import abi
+from xdpguard.rules.intervals import from_values, union
 from xdpguard.rules.model import (
     ICMP,
     ICMPV6,
@@ -80,9 +80,9 @@ def _l4(
 ) -> Intervals:
     """Indices of the L4 dimension. A condition on ports, ICMP fields or TCP flags holds only where they could
     be read, so only with the indices of packets whose header was."""
-    values: set[int] = set()
+    parts: list[Interval] = []
     if arp:
-        values.add(_NUMBERS["XG_L4_ARP"])
+        parts.append((_NUMBERS["XG_L4_ARP"], _NUMBERS["XG_L4_ARP"]))
     families = (
         (ipv4, protocols.v4 if protocols else _EVERY, _IPV4, _NUMBERS["XG_L4_TCP4"], ICMP),
         (ipv6, protocols.v6 if protocols else _EVERY, _IPV6, _NUMBERS["XG_L4_TCP6"], ICMPV6),
@@ -96,20 +96,18 @@ def _l4(
         if icmp:
             readable = readable & {icmp_number}
         if flags is None:
-            values.update(_HEADER + base + number for number in readable)
+            parts += _from(_HEADER + base, readable)
             if not ports and not icmp:
-                values.update(base + number for number in allowed)
+                parts += _from(base, allowed)
         if TCP in readable:
-            values.update(tcp_base + flag for flag in (_EVERY if flags is None else flags))
-    return to_intervals(values)
+            parts += _from(tcp_base, _EVERY if flags is None else flags)
+    return union(parts)
 
 
-def to_intervals(values: Iterable[int]) -> Intervals:
-    """Sorted, disjoint, not adjacent intervals of a set of integers."""
-    intervals: list[Interval] = []
-    for value in sorted(values):
-        if intervals and intervals[-1][1] + 1 == value:
-            intervals[-1] = (intervals[-1][0], value)
-        else:
-            intervals.append((value, value))
-    return tuple(intervals)
+def _from(base: int, values: frozenset[int]) -> list[Interval]:
+    return [(base + first, base + last) for first, last in _intervals(values)]
+
+
+_intervals = lru_cache(maxsize=256)(
+    from_values
+)  # of both families the flags, and mostly the protocols, are one

@@ -97,18 +97,19 @@ def build(columns: Columns) -> Engine:
 
 
 def _split(views: list[_View]) -> list[Numbers]:
+    most = split.most_places(len(views[0].live))
     for limits in split.LADDER:
         groups = [split.assign(view.src, view.dst, view.live, limits) for view in views]
         total = sum(
             split.places(view.src, view.dst, group, np.diff(view.lanes.offsets))
             for view, group in zip(views, groups, strict=True)
         )
-        if total <= split.MOST_PLACES:
+        if total <= most:
             return groups
     raise NoRoom(
         np.nonzero(views[0].live | views[1].live)[0],
         "have addresses that overlap too much",
-        f"at most {split.MOST_PLACES} combinations of source, destination and ports are allowed",
+        f"at most {most} combinations of source, destination and ports are allowed",
     )
 
 
@@ -198,7 +199,8 @@ class _Attempt:
     def _lists(self, side: Side, rules: Numbers, of_rules: Lanes, other: Ranges) -> Words:
         """-> the word of each elementary interval."""
         classes, offsets, covered = _covered(side, rules)
-        fits = ~_crowding(np.diff(offsets), np.diff(of_rules.offsets)[rules] * np.diff(other.offsets)[rules])
+        each = np.diff(of_rules.offsets)[rules] * np.diff(other.offsets)[rules]
+        fits = ~_crowding(np.diff(offsets), each, split.most_places(len(side.ids)))
         index, step = expand(np.diff(offsets) * fits)
         placed = place(covered[offsets[index] + step], rules[index], of_rules, other)
         keys, found, left_over = self.conditions.words(placed)
@@ -223,12 +225,13 @@ class _Attempt:
         )
 
 
-def _crowding(classes: Numbers, each: Numbers) -> NDArray[np.bool_]:
-    """Rules, of so many classes with so many entries in each, that fit no list or make all lists too long."""
+def _crowding(classes: Numbers, each: Numbers, most: int) -> NDArray[np.bool_]:
+    """Rules, of so many classes with so many entries in each, that fit no list or make all lists too long:
+    more than ``most`` entries."""
     cost = classes * each
     cheapest = np.argsort(cost, kind="stable")
     over = np.zeros(len(cost), dtype=bool)
-    over[cheapest] = np.cumsum(cost[cheapest]) > split.MOST_PLACES
+    over[cheapest] = np.cumsum(cost[cheapest]) > most
     return over | (each > MAX_LIST)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.abi import abi
-from xdpguard.classify.columns import ANY, Column, Columns, Numbers
+from xdpguard.classify.columns import ANY, Column, Columns, Numbers, Sets
 from xdpguard.classify.conditions import PAGES
 from xdpguard.classify.partition import expand, runs
 
@@ -24,6 +24,8 @@ BROAD_SHIFT = _NUMBERS["XG_LANE_BROAD"]
 BROAD_MOST = _NUMBERS["XG_MAX_BROAD"] - 1
 GUARDS = _NUMBERS["XG_LANE_GUARDS"]
 _PORT_MOST = 0xFFFF
+_SEED = 0x2545F4914F6CDD1D
+_ROWS = 512  # sets that are copied at a time; a multiple of 8
 _CLASSES = {"l4": _NUMBERS["XG_MAX_L4_CLASSES"], "vlan": _NUMBERS["XG_MAX_VLAN_CLASSES"]}
 _SHIFTS = {name: _NUMBERS[f"XG_LANE_{name.upper()}"] for name in PAGES}
 
@@ -133,23 +135,27 @@ def _with_any(offsets: Numbers, low: Numbers, high: Numbers, most: int, unfit: N
 
 def _classes(column: Column, values: NDArray[np.bool_], most: int) -> tuple[_Ranges, NDArray[np.uint8]]:
     """Ranges of classes for each set, and the class of each value. ``values``: those that there are."""
-    sets = members(column, len(values)) & values
+    sets = members(column, len(values))
+    sets &= values
     # Where there are too many classes, the sets that the fewest rules have must go.
     by_use = np.argsort(-np.bincount(column.ids[column.ids != ANY], minlength=len(sets)), kind="stable")
-    fit, table = len(sets), _number(sets)
-    if table.max(initial=0) >= most:
+    fit, too_many = len(sets), len(sets) + 1
+    if _count(column.sets, by_use, values) > most:
         fit, too_many = 0, len(sets)
-        while too_many - fit > 1:
-            middle = (fit + too_many) // 2
-            fits = _number(sets[by_use[:middle]]).max(initial=0) < most
-            fit, too_many = (middle, too_many) if fits else (fit, middle)
-        table = _number(sets[by_use[:fit]])
+    while too_many - fit > 1:
+        middle = (fit + too_many) // 2
+        fits = _count(column.sets, by_use[:middle], values) <= most
+        fit, too_many = (middle, too_many) if fits else (fit, middle)
+    table = _number(sets, np.sort(by_use) if fit == len(sets) else by_use[:fit])
+    if table.max(initial=0) >= most:
+        raise AssertionError("two different classes have the same 64-bit sum")
     unfit = np.ones(len(sets), dtype=bool)
     unfit[by_use[:fit]] = False
-    owner, value = np.nonzero(sets & ~unfit[:, None])
-    keys = np.unique(owner * most + table[value])
-    offsets, low, high = runs(np.searchsorted(keys // most, np.arange(len(sets) + 1)), keys % most)
-    whole = (sets == values).all(axis=1) & ~unfit
+    # A set that fits holds all values of a class or none: one tells.
+    classes, one_of = np.unique(table, return_index=True)
+    owner, number = np.nonzero(sets[:, one_of] & ~unfit[:, None])
+    offsets, low, high = runs(np.searchsorted(owner, np.arange(len(sets) + 1)), classes[number])
+    whole = (sets.sum(axis=1) == values.sum()) & ~unfit
     low[offsets[:-1][whole]], high[offsets[:-1][whole]] = 0, most - 1
     return _with_any(offsets, low, high, most - 1, unfit), table.astype(np.uint8)
 
@@ -162,14 +168,30 @@ def members(column: Column, size: int) -> NDArray[np.bool_]:
     after = sets.after.astype(np.int64)
     np.add.at(changes, (owner, sets.first.astype(np.int64)), 1)
     np.add.at(changes, (owner, np.where(after == 0, size, after)), -1)
-    return np.cumsum(changes[:, :-1], axis=1, dtype=np.int8).astype(bool)
+    return np.cumsum(changes, axis=1, out=changes)[:, :-1].view(bool)
 
 
-def _number(sets: NDArray[np.bool_]) -> Numbers:
+def _count(sets: Sets, chosen: Numbers, values: NDArray[np.bool_]) -> int:
+    """How many classes the chosen sets divide the values into, and the others as one that no set holds.
+
+    Classes are told apart by the sum of a random number per set, as in ``partition.divide``.
+    """
+    marks = np.zeros(len(sets), dtype=np.uint64)
+    marks[chosen] = np.random.default_rng(_SEED).integers(1, 1 << 64, len(chosen), dtype=np.uint64)
+    marks = np.repeat(marks, np.diff(sets.offsets))
+    changes = np.zeros(len(values) + 1, dtype=np.uint64)
+    after = sets.after.astype(np.int64)
+    np.add.at(changes, sets.first.astype(np.int64), marks)
+    np.subtract.at(changes, np.where(after == 0, len(values), after), marks)
+    return len(np.unique(np.where(values, np.cumsum(changes, dtype=np.uint64)[:-1], 0)))
+
+
+def _number(sets: NDArray[np.bool_], chosen: Numbers) -> Numbers:
     """The class of each value, numbered so that the classes of nested sets lie together."""
-    if not len(sets):
+    if not len(chosen):
         return np.zeros(sets.shape[1], dtype=np.int64)
-    by_size = np.argsort(-sets.sum(axis=1), kind="stable")
-    packed = np.packbits(sets[by_size], axis=0).T
+    by_size = chosen[np.argsort(-sets.sum(axis=1)[chosen], kind="stable")]
+    parts = [np.packbits(sets[by_size[at : at + _ROWS]], axis=0) for at in range(0, len(by_size), _ROWS)]
+    packed = np.concatenate(parts).T
     _, number = np.unique(packed, axis=0, return_inverse=True)
     return np.asarray(number.ravel(), dtype=np.int64)

@@ -37,7 +37,11 @@ class Limits:
 
 LADDER = (Limits(16, 1024), Limits(16, 128), Limits(8, 16), Limits(2, 4))
 """From what is fastest to what is smallest."""
-MOST_PLACES = 6_000_000
+
+
+def most_places(rules: int) -> int:
+    """So many entries may the groups of so many rules have together. Those of ClassBench have 7 a rule."""
+    return min(max(1_000_000, 48 * rules), 6_000_000)
 
 
 @dataclass(frozen=True, slots=True)

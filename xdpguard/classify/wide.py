@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from xdpguard.abi import abi
 from xdpguard.classify import bitvectors
 from xdpguard.classify.bitvectors import Dimension
-from xdpguard.classify.columns import ANY, Column, Columns, Numbers
+from xdpguard.classify.columns import ANY, Column, Columns, Numbers, Sets
 from xdpguard.classify.conditions import PAGES
 from xdpguard.classify.groups import NO_RULE, Ranges
-from xdpguard.rules.model import Intervals
+from xdpguard.classify.partition import expand
 
 _NUMBERS = abi().numbers
 MOST = _NUMBERS["XG_MAX_WIDE"]
@@ -45,39 +44,32 @@ def build(
     those wanted, ascending. ``broad``: by side the broad classes of each rule, and how many there are.
     ``seen``: by family (4, 6, 0 = ARP) the rules that may match there.
     """
-    addresses = {}
-    for name, (ranges, count) in broad.items():
-        ids = columns[name].ids
-        conditions = [
-            None if ids[rule] == ANY else _of_rule(ranges, rule, count, arp=bool(seen[0][rule]))
-            for rule in rules.tolist()
-        ]
-        addresses[name] = bitvectors.build(conditions, count + 1), count + 1
-    small = {name: bitvectors.build(_intervals(columns[name], rules), PAGES[name] * 256) for name in PAGES}
+    addresses = {
+        name: (bitvectors.build(*_broad(columns[name], rules, ranges, count, seen[0]), count + 1), count + 1)
+        for name, (ranges, count) in broad.items()
+    }
+    small = {
+        name: bitvectors.build(columns[name].ids[rules], columns[name].sets, PAGES[name] * 256)
+        for name in PAGES
+    }
     first = {family: int(rules[mask[rules]].min(initial=NO_RULE)) for family, mask in seen.items()}
     return Wide(rules, addresses, small, first)
 
 
-def _of_rule(ranges: Ranges, rule: int, count: int, *, arp: bool) -> Intervals:
-    at = slice(ranges.offsets[rule], ranges.offsets[rule + 1])
-    found = list(zip(ranges.low[at].tolist(), ranges.high[at].tolist(), strict=True))
-    return tuple([*found, (count, count)] if arp else found)
+def _broad(
+    column: Column, rules: Numbers, ranges: Ranges, count: int, arp: NDArray[np.bool_]
+) -> tuple[Numbers, Sets]:
+    """The set of broad classes of each rule, and the sets; ``count``, the last value, is ARP.
 
-
-def _intervals(column: Column, rules: Numbers) -> list[Intervals | None]:
-    """The value sets of these rules; equal sets share one tuple, which the bit vectors convert once."""
-    sets = column.sets
-    first, after = sets.first.tolist(), sets.after.tolist()
-    cache: dict[int, Intervals] = {}
-
-    def of(number: int) -> Intervals:
-        if number not in cache:
-            at = range(int(sets.offsets[number]), int(sets.offsets[number + 1]))
-            cache[number] = tuple((first[i], (after[i] or 1 << 16) - 1) for i in at)
-        return cache[number]
-
-    return [None if number == ANY else of(number) for number in _ids(column, rules)]
-
-
-def _ids(column: Column, rules: Numbers) -> Iterable[int]:
-    return (int(number) for number in column.ids[rules])
+    Rules of one set of addresses have one, or two if only some of them are for ARP too.
+    """
+    of = column.ids[rules]
+    keys, where, number = np.unique(of * 2 + arp[rules], return_index=True, return_inverse=True)
+    chosen, extra = rules[where], (keys & 1).astype(np.int64)
+    counts = np.diff(ranges.offsets)[chosen]
+    which, step = expand(counts + extra)
+    at = np.where(step < counts[which], ranges.offsets[chosen][which] + step, -1)
+    first = np.r_[ranges.low, count][at].astype(np.uint64)
+    after = np.r_[ranges.high, count][at].astype(np.uint64) + np.uint64(1)
+    sets = Sets(np.r_[0, np.cumsum(counts + extra)], first, after)
+    return np.where(of == ANY, ANY, number.ravel()), sets

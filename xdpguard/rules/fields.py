@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 
 from .addresses import parse_block
 from .intervals import union
+from .joins import Joins
 from .model import PROTOCOLS, TCP_FLAGS, VLAN_NONE, Addresses, Interval, Intervals
 from .numbers import named, number_range
 from .report import Mark, Report
@@ -28,6 +30,9 @@ FAMILIES = {"ipv4": 1, "ipv6": 2}
 
 ARP = -1
 """Stands for ``arp`` among protocol numbers while a rule is read; it is no IP protocol."""
+
+MAX_PROTOCOL_LISTS = 2048
+"""Different lists of protocols in one rule file: resolved, one takes up to 32 KiB."""
 
 _PROTOCOL_NAMES = PROTOCOLS | {"arp": ARP}
 
@@ -52,12 +57,14 @@ class Fields:
 class Reader:
     """Reads match keys of one rule file."""
 
-    def __init__(self, report: Report, sets: Sets) -> None:
+    def __init__(self, report: Report, sets: Sets, joins: Joins) -> None:
         self._report = report
         self._sets = sets
+        self._joins = joins
         self._addresses: dict[str, Addresses] = {}
         self._lists: dict[tuple[str, ...], Addresses] = {}
         self._intervals: dict[tuple[str, str], Intervals] = {}
+        self._ports: dict[tuple[str, ...], Intervals] = {}
         self._protocols: dict[Intervals, frozenset[int]] = {}
         self._flags: dict[tuple[int, int], frozenset[int]] = {}
         self._readers: dict[str, Callable[[str, Node], object]] = {
@@ -126,6 +133,10 @@ class Reader:
             return None
         found = self._protocols.get(parts)
         if found is None:
+            if len(self._protocols) == MAX_PROTOCOL_LISTS:
+                words = f"more than {MAX_PROTOCOL_LISTS} different lists of protocols in one rule file"
+                self._report.error(node.mark, f"{words}; at most {MAX_PROTOCOL_LISTS} are allowed")
+                return None
             found = frozenset(number for low, high in parts for number in range(low, high + 1))
             self._protocols[parts] = found
         return found
@@ -149,18 +160,24 @@ class Reader:
         scalars = self._scalars(key, node)
         if scalars is None:
             return None
-        parts: list[Interval] = []
-        clean = True
-        for scalar in scalars:
-            if scalar.text[0] == "@":
-                found = self._sets.use(scalar.text, "port", scalar.mark)
-                clean = clean and found is not None
-                parts += found.ports if found is not None else ()
-            else:
-                part = self._cached(key, scalar, lambda text: number_range(text, key, 65535))
-                clean = clean and part is not None
-                parts += part or ()
-        return union(parts) if clean else None
+        texts = tuple(scalar.text for scalar in scalars)
+        known = self._ports.get(texts)
+        if known is not None:
+            return known
+        found = [self._ports_of(key, scalar) for scalar in scalars]
+        good = [parts for parts in found if parts is not None]
+        if len(good) < len(found):
+            return None
+        if not any(text[0] == "@" for text in texts):
+            return union(chain(*good))
+        joined = self._ports[texts] = self._joins.union(good, node.mark)
+        return joined
+
+    def _ports_of(self, key: str, scalar: Scalar) -> Intervals | None:
+        if scalar.text[0] == "@":
+            found = self._sets.use(scalar.text, "port", scalar.mark)
+            return found.ports if found is not None else None
+        return self._cached(key, scalar, lambda text: number_range(text, key, 65535))
 
     def _address(self, key: str, node: Node) -> Addresses | None:
         if isinstance(node, Scalar) and node.text:
@@ -176,10 +193,17 @@ class Reader:
         good = [addresses for addresses in found if addresses is not None]
         if len(good) < len(found):
             return None
-        joined = good[0] if len(good) == 1 else _join(good)
+        joined = good[0] if len(good) == 1 else self._join(good, node.mark)
         if all(text in self._addresses or text[0] == "@" for text in texts):  # no entry has a note
             self._lists[texts] = joined
         return joined
+
+    def _join(self, some: list[Addresses], mark: Mark) -> Addresses:
+        v4, v6 = [each.v4 for each in some if each.v4], [each.v6 for each in some if each.v6]
+        return Addresses(
+            self._joins.union(v4, mark) if v4 else (),
+            self._joins.union(v6, mark) if v6 else (),
+        )
 
     def _one_address(self, scalar: Scalar) -> Addresses | None:
         text = scalar.text
@@ -243,13 +267,6 @@ class Reader:
             else:
                 mask |= bit
         return mask if scalars is not None else None
-
-
-def _join(some: list[Addresses]) -> Addresses:
-    return Addresses(
-        union(part for addresses in some for part in addresses.v4),
-        union(part for addresses in some for part in addresses.v6),
-    )
 
 
 def _vlan_id(text: str) -> Interval:

@@ -1,6 +1,8 @@
 """The key of a rule: its name and a hash of its meaning, the identity of its counters across reloads.
 
-Owns the canonical form. Changing it resets every user's counters at the next load, so it must not change.
+Owns the canonical form. Changing it resets users' counters at the next load, so it may change with
+XG_ABI_VERSION only. A long list of intervals, which ten thousand rules may share, stands in it as its own
+hash: else each of these rules would hash all of it.
 """
 
 from __future__ import annotations
@@ -11,6 +13,10 @@ from typing import NamedTuple
 from .model import Action, Addresses, Intervals, Match, Protocols, Redirect
 
 _DIGEST_SIZE = 16
+_LONG = 1024
+"""Longest text of a list of intervals, in characters, that stands in the canonical form itself."""
+_MANY = 16
+"""The text of a list with fewer intervals is made again rather than remembered."""
 
 
 class Frame(NamedTuple):
@@ -31,8 +37,7 @@ class Texts(NamedTuple):
 
 def digest(hook: str, name: str, texts: Texts, frame: Frame) -> str:
     """The key."""
-    text = f"{hook}|{name}|{frame.head}{';'.join(texts)}{frame.tail}"
-    return hashlib.blake2s(text.encode(), digest_size=_DIGEST_SIZE).hexdigest()
+    return _hash(f"{hook}|{name}|{frame.head}{';'.join(texts)}{frame.tail}")
 
 
 class Keys:
@@ -75,10 +80,11 @@ class Keys:
             return "*"
         if len(parts) < 2:
             return f"{parts[0][0]:x}-{parts[0][1]:x}" if parts else ""
+        if len(parts) < _MANY:
+            return _text(parts)
         known = self._texts.get(id(parts))
         if known is None or known[0] is not parts:
-            known = (parts, ",".join(f"{low:x}-{high:x}" for low, high in parts))
-            self._texts[id(parts)] = known
+            known = self._texts[id(parts)] = (parts, _text(parts))
         return known[1]
 
     def _protocols(self, protocols: Protocols | None) -> str:
@@ -91,3 +97,12 @@ class Keys:
         if text is None:
             text = self._numbers[numbers] = ",".join(map(str, sorted(numbers)))
         return text
+
+
+def _text(parts: Intervals) -> str:
+    text = ",".join(f"{low:x}-{high:x}" for low, high in parts)
+    return text if len(text) <= _LONG else f"#{_hash(text)}"
+
+
+def _hash(text: str) -> str:
+    return hashlib.blake2s(text.encode(), digest_size=_DIGEST_SIZE).hexdigest()

@@ -4,8 +4,9 @@ Exact: a rule is named only if it surely matches no packet, or if one single ear
 matches all its packets. It does not find:
 - a rule that only several earlier rules together cover;
 - one that never meets a packet because the filter itself decides (malformed, fragments);
-- to stay fast, one whose covering rule is not among the first CANDIDATES that the index offers, or whose
-  address field has more than MAX_PARTS intervals and lies within a different set of several intervals.
+- to stay fast, one whose covering rule is not among the first CANDIDATES that the index offers, or one with a
+  field of more than MAX_PARTS intervals that lies within a different set of several intervals; nor, once
+  PATIENCE is at its end, one with such a field of more than FEW_PARTS.
 Must never refuse a file.
 """
 
@@ -20,7 +21,14 @@ from .intervals import covers
 from .model import Addresses, Interval, Intervals, Match, Rule, RuleSet
 
 MAX_PARTS = 1024
-"""Most intervals of an address field that is compared piece by piece with one of another set."""
+"""Most intervals of a field that is compared piece by piece with one of another set."""
+
+FEW_PARTS = 16
+"""With more intervals than these, fields are equal at first sight only if they are one object, and comparing
+them takes patience."""
+
+PATIENCE = 2_000_000
+"""Intervals that are compared piece by piece in one hook, about a microsecond each."""
 
 CANDIDATES = 64
 """How many earlier rules one rule is compared with at most."""
@@ -64,6 +72,7 @@ class _Index:
         self._blocks: dict[_Key, list[Rule]] = {}
         self._sizes: dict[str, set[int]] = {}
         self._broad: list[Rule] = []
+        self._patience = _Patience()
 
     def add(self, rule: Rule) -> None:
         self._same.setdefault(_signature(rule.match), rule)
@@ -83,7 +92,7 @@ class _Index:
             return same
         left = CANDIDATES
         for rule in self._candidates(match):
-            if includes(rule.match, match):
+            if _includes(rule.match, match, self._patience):
                 return rule
             left -= 1
             if not left:
@@ -103,16 +112,18 @@ def _signature(match: Match) -> tuple[object, ...]:
     """Equal signatures mean equal matches. A big set counts by identity: its hash would cost too much."""
     return (
         (match.arp, match.ipv4, match.ipv6, match.protocols, match.tcp_flags),
-        _short(match.src),
-        _short(match.dst),
-        tuple(parts for _, parts in _plain(match)),
+        *_of_addresses(match.src),
+        *_of_addresses(match.dst),
+        *(_short(parts) for _, parts in _plain(match)),
     )
 
 
-def _short(addresses: Addresses | None) -> object:
-    if addresses is None or len(addresses.v4) + len(addresses.v6) <= MAX_PARTS:
-        return addresses
-    return id(addresses.v4), id(addresses.v6)
+def _of_addresses(addresses: Addresses | None) -> tuple[object, object]:
+    return (None, None) if addresses is None else (_short(addresses.v4), _short(addresses.v6))
+
+
+def _short(parts: Intervals | None) -> object:
+    return parts if parts is None or len(parts) <= FEW_PARTS else id(parts)
 
 
 def _block(name: str, part: Interval) -> _Key:
@@ -180,33 +191,46 @@ def _of_version(addresses: Addresses | None, version: int) -> Intervals:
     return addresses.v4 if version == 4 else addresses.v6
 
 
-def includes(outer: Match, inner: Match) -> bool:
+class _Patience:
+    """Whether one set of values lies within another, as long as PATIENCE lasts."""
+
+    def __init__(self) -> None:
+        self._left = PATIENCE
+
+    def covers(self, outer: Intervals, inner: Intervals) -> bool:
+        """True: surely."""
+        if len(inner) > FEW_PARTS and len(outer) > 1 and inner is not outer:
+            if len(inner) > min(MAX_PARTS, self._left):
+                return False
+            self._left -= len(inner)
+        return covers(outer, inner)
+
+
+def _includes(outer: Match, inner: Match, patience: _Patience) -> bool:
     """True if surely every packet of ``inner`` is one of ``outer``."""
-    if (inner.arp and not outer.arp) or not _within(outer.vlan, inner.vlan):
+    if (inner.arp and not outer.arp) or not _within(outer.vlan, inner.vlan, patience):
         return False
     for version, wanted, has in ((4, inner.ipv4, outer.ipv4), (6, inner.ipv6, outer.ipv6)):
-        if wanted and not (has and _family_within(outer, inner, version)):
+        if wanted and not (has and _family_within(outer, inner, version, patience)):
             return False
     if not (inner.ipv4 or inner.ipv6):
         return True
     if outer.tcp_flags is not None and (inner.tcp_flags is None or not inner.tcp_flags <= outer.tcp_flags):
         return False
-    return all(_within(mine, its) for (_, mine), (_, its) in zip(_plain(outer), _plain(inner), strict=True))
+    both = zip(_plain(outer), _plain(inner), strict=True)
+    return all(_within(mine, its, patience) for (_, mine), (_, its) in both)
 
 
-def _within(outer: Intervals | None, inner: Intervals | None) -> bool:
-    return outer is None or (inner is not None and covers(outer, inner))
+def _within(outer: Intervals | None, inner: Intervals | None, patience: _Patience) -> bool:
+    return outer is None or (inner is not None and patience.covers(outer, inner))
 
 
-def _family_within(outer: Match, inner: Match, version: int) -> bool:
+def _family_within(outer: Match, inner: Match, version: int, patience: _Patience) -> bool:
     """Addresses and protocols of one family."""
     for mine, its in ((outer.src, inner.src), (outer.dst, inner.dst)):
         if mine is None:
             continue
-        outside, inside = _of_version(mine, version), _of_version(its, version)
-        if len(inside) > MAX_PARTS and len(outside) > 1 and inside is not outside:
-            return False
-        if not covers(outside, inside):
+        if not patience.covers(_of_version(mine, version), _of_version(its, version)):
             return False
     if outer.protocols is None:
         return True

@@ -9,7 +9,8 @@ from .addresses import WHOLE
 from .families import BOTH, IPV4, IPV6, resolve_families
 from .fields import MATCH_KEYS, Fields, Reader, check_keys
 from .icmp import ICMP_KEYS, read_icmp
-from .intervals import complement, intersection, without
+from .intervals import intersection, without
+from .joins import Joins
 from .model import ICMP, ICMPV6, Addresses, Intervals, Match, Protocols
 from .protocols import ALL, Wanted, resolve_protocols
 from .report import Report
@@ -24,11 +25,11 @@ _ANY_VLAN = ((0, 4096),)
 class Matcher:
     """Builds the Match of each rule of one file."""
 
-    def __init__(self, reader: Reader, report: Report) -> None:
+    def __init__(self, reader: Reader, report: Report, joins: Joins) -> None:
         self._reader = reader
         self._report = report
-        # By identity: a set is one object in every rule that uses it, and may hold a million intervals.
-        self._complements: dict[tuple[int, int], tuple[Intervals, Intervals]] = {}
+        self._joins = joins
+        self._flags: dict[frozenset[int], frozenset[int]] = {}
         self._protocols: dict[tuple[frozenset[int], frozenset[int], int], Protocols | None] = {}
 
     def build(self, rule: Mapping) -> Match | None:
@@ -80,17 +81,14 @@ class Matcher:
         families: int,
         icmp: tuple[Intervals | None, Intervals | None],
     ) -> Match:
-        src = self._addresses(plain.src, negated.src)
-        dst = self._addresses(plain.dst, negated.dst)
+        src = self._addresses(plain.src, negated, "src")
+        dst = self._addresses(plain.dst, negated, "dst")
         if wanted.ip is not None:
             families &= _families(bool(wanted.ip.v4), bool(wanted.ip.v6))
             self._warn_idle_icmp(plain, families)
         for addresses in (src, dst):
             if addresses is not None:
                 families &= _families(bool(addresses.v4), bool(addresses.v6))
-        flags = plain.tcp_flags
-        if negated.tcp_flags is not None:
-            flags = (ALL if flags is None else flags) - negated.tcp_flags
         vlan = without(plain.vlan, _tagged(negated.vlan), 0, 4095)
         return Match(
             arp=wanted.arp,
@@ -99,13 +97,21 @@ class Matcher:
             protocols=self._cut_protocols(wanted.ip, families) if wanted.ip is not None else None,
             src=_cut(src, families),
             dst=_cut(dst, families),
-            sport=without(plain.sport, negated.sport, 0, 65535),
-            dport=without(plain.dport, negated.dport, 0, 65535),
-            tcp_flags=flags,
+            sport=self._ports(plain.sport, negated, "sport"),
+            dport=self._ports(plain.dport, negated, "dport"),
+            tcp_flags=self._flags_left(plain.tcp_flags, negated.tcp_flags),
             icmp_type=icmp[0],
             icmp_code=icmp[1],
             vlan=None if vlan == _ANY_VLAN else vlan,
         )
+
+    def _flags_left(
+        self, wanted: frozenset[int] | None, banned: frozenset[int] | None
+    ) -> frozenset[int] | None:
+        if banned is None:
+            return wanted
+        left = (ALL if wanted is None else wanted) - banned
+        return self._flags.setdefault(left, left)  # 8 KiB, one for all rules
 
     def _warn_idle_icmp(self, plain: Fields, families: int) -> None:
         """A list that names icmp beside others is no contradiction to IPv6, but surely a slip."""
@@ -127,24 +133,26 @@ class Matcher:
             self._protocols[key] = None if whole else Protocols(v4, v6)
         return self._protocols[key]
 
-    def _addresses(self, wanted: Addresses | None, banned: Addresses | None) -> Addresses | None:
+    def _addresses(self, wanted: Addresses | None, negated: Fields, key: str) -> Addresses | None:
+        banned: Addresses | None = getattr(negated, key)
         if banned is None:
             return wanted
+        mark = negated.marks[key]
         empty = not banned.v4 and not banned.v6  # an empty set file bans nothing, in neither family
         allowed = Addresses(
-            self._complement(banned.v4, 4) if banned.v4 or empty else (),
-            self._complement(banned.v6, 6) if banned.v6 or empty else (),
+            self._joins.complement(banned.v4, *WHOLE[4], mark) if banned.v4 or empty else (),
+            self._joins.complement(banned.v6, *WHOLE[6], mark) if banned.v6 or empty else (),
         )
         if wanted is None:
             return allowed
-        return Addresses(intersection(wanted.v4, allowed.v4), intersection(wanted.v6, allowed.v6))
+        return Addresses(
+            self._joins.intersection(wanted.v4, allowed.v4, mark),
+            self._joins.intersection(wanted.v6, allowed.v6, mark),
+        )
 
-    def _complement(self, parts: Intervals, version: int) -> Intervals:
-        known = self._complements.get((id(parts), version))
-        if known is None or known[0] is not parts:
-            known = (parts, complement(parts, *WHOLE[version]))
-            self._complements[id(parts), version] = known
-        return known[1]
+    def _ports(self, wanted: Intervals | None, negated: Fields, key: str) -> Intervals | None:
+        banned: Intervals | None = getattr(negated, key)
+        return wanted if banned is None else self._joins.without(wanted, banned, 0, 65535, negated.marks[key])
 
 
 def _families(v4: bool, v6: bool) -> int:

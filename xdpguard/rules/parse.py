@@ -18,6 +18,7 @@ from xdpguard.errors import Problem, RulesError
 
 from .action import read_default
 from .fields import check_keys
+from .joins import Joins
 from .lint import lint
 from .model import Action, Hook, RuleSet
 from .report import Report
@@ -124,7 +125,10 @@ def _file(root: Mapping, data: bytes, base: Base, report: Report) -> RuleSet:
     defaults = _defaults(root, report)
     malformed, drop_fragments = _malformed(root, report), _drop_fragments(root, report)
     sets = read_sets(root.items.get("sets"), base, report)
-    rules = RuleReader(report, sets, base)
+    joins = Joins(report)
+    for each in (data, *sets.files):
+        joins.make_room(each)
+    rules = RuleReader(report, sets, base, joins)
     ingress = Hook(defaults["ingress"], rules.read_hook("ingress", root.items.get("ingress")))
     egress = Hook(defaults["egress"], rules.read_hook("egress", root.items.get("egress")))
     sets.warn_unused()

@@ -9,6 +9,7 @@ from xdpguard.abi import abi
 
 from .action import read_action
 from .fields import MATCH_KEYS, Reader, check_keys
+from .joins import Joins
 from .key import Keys, digest
 from .match import Matcher
 from .model import Action, Match, Redirect, Rule
@@ -39,9 +40,10 @@ MAX_COMMENT = 256
 class RuleReader:
     """Reads the rules of both hooks of one file. ``files``: the bytes of the rules files that it names."""
 
-    def __init__(self, report: Report, sets: Sets, base: Base) -> None:
+    def __init__(self, report: Report, sets: Sets, base: Base, joins: Joins) -> None:
         self._report = report
-        self._matcher = Matcher(Reader(report, sets), report)
+        self._joins = joins
+        self._matcher = Matcher(Reader(report, sets, joins), report, joins)
         self._keys = Keys()
         self._templates = Templates()
         self._names: dict[str, tuple[str, int]] = {}  # file ("": the rule file) and line from 0
@@ -78,6 +80,7 @@ class RuleReader:
     def _opened(self, item: Node) -> RulesFile:
         found = open_rules(item, self._base, self._report)
         self.files.append(found.data)
+        self._joins.make_room(found.data)
         return found
 
     def _rows(self, hook: str, file: RulesFile) -> list[Rule | None]:
