@@ -109,6 +109,7 @@ CODES = {
     errors.ForeignError: 5,
     errors.PreflightError: 6,
     errors.KernelError: 7,
+    errors.ReadError: 7,
     errors.Interrupted: 130,
 }
 """The documented code of each class; 0 is a command that is done."""

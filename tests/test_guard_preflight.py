@@ -92,13 +92,14 @@ def test_the_nearest_ancestor_decides() -> None:
     assert found == str(session()).replace("50000", "50001")
 
 
-PROCESSES = {
+PROCESSES: dict[int, tuple[bytes | None, str]] = {
     # pid: (environment, its stat line); a name may hold spaces and brackets
     70: (b"HOME=/\0XSSH_CONNECTION=no\0SSH_CONNECTIONS=no\0", "70 (a (b) 1 2) S 60 70 70 0"),
     60: (b"SSH_CONNECTION=" + VARIABLE.encode() + b"\0", "60 (sshd) S 1 60 60 0"),
     50: (b"", "50 (lost) S 40 50 50 0"),  # its parent is gone
     30: (b"A=B\0", "30 (top) S 1 30 30 0"),
     20: (b"A=B\0", "20 (loop) S 20 20 20 0"),
+    90: (None, "90 (denied) S 60 90 90 0"),
 }
 
 
@@ -108,14 +109,17 @@ class Proc:
     def __init__(self, path: str) -> None:
         self.pid, self.file = int(path.split("/")[2]), path.split("/")[3]
 
-    def _entry(self) -> tuple[bytes, str]:
+    def _entry(self) -> tuple[bytes | None, str]:
         if self.pid not in PROCESSES:
             raise FileNotFoundError(self.pid)
         return PROCESSES[self.pid]
 
     def read_bytes(self) -> bytes:
         assert self.file == "environ"
-        return self._entry()[0]
+        environment = self._entry()[0]
+        if environment is None:
+            raise PermissionError(self.pid)
+        return environment
 
     def read_text(self) -> str:
         assert self.file == "stat"
@@ -130,7 +134,15 @@ def test_the_search_ends_at_the_first_process(
 ) -> None:
     monkeypatch.setattr(asked, "Path", Proc)
     monkeypatch.setattr(os, "getppid", lambda: parent)
-    assert asked._of_ancestors() == expected
+    assert asked._of_ancestors([]) == expected
+
+
+def test_an_ancestor_that_may_not_be_asked_is_told_and_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(asked, "Path", Proc)
+    monkeypatch.setattr(os, "getppid", lambda: 90)
+    unread: list[int] = []
+    assert asked._of_ancestors(unread) == VARIABLE
+    assert unread == [90]
 
 
 # ---- what must pass -----------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from ipaddress import ip_address
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from xdpguard.abi import abi
 from xdpguard.errors import PrivilegeError
-from xdpguard.kernel import lock, owners, pins
+from xdpguard.kernel import bpf, lock, objects, owners, pins
 
 ABI = abi()
 NETNS = 1 << 40 | 7  # a cookie has 64 bits
@@ -109,3 +112,61 @@ def test_locks_in_a_folder_that_others_may_write_are_refused(tmp_path: Path) -> 
     tmp_path.chmod(0o777)
     with pytest.raises(PrivilegeError, match="writable by nobody else"), lock.shared("x", tmp_path):
         pass
+
+
+# ---- changes ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("change", ["add", "remove"])
+def test_no_entry_changes_where_the_change_could_not_be_counted(
+    change: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a program would go on believing the owner that it remembers."""
+    made: list[str] = []
+    monkeypatch.setattr(bpf, "map_update", lambda *_, **__: made.append("update"))
+    monkeypatch.setattr(bpf, "map_delete", lambda *_: made.append("delete"))
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(bpf, "map_memory", refuse)
+    host = owners.Owners(-1, -1)
+    with pytest.raises(OSError, match="busy"):
+        host.add(b"key", b"owner") if change == "add" else host.remove(b"key")
+    assert made == []
+
+
+@pytest.mark.parametrize("refused", ["pin 1", "chmod 1", "pin 2", "chmod 2"])
+def test_maps_that_cannot_all_be_pinned_are_not_pinned_at_all(
+    refused: str, host: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+    owners.path().unlink()
+    real = Path.chmod
+
+    def step(name: str) -> None:
+        made.append(name)
+        if f"{name} {made.count(name)}" == refused:
+            raise OSError(errno.EBUSY, "Device or resource busy")
+
+    def pin(_: int, where: Path) -> None:
+        step("pin")
+        where.touch()
+
+    def chmod(where: Path, mode: int) -> None:
+        step("chmod")
+        real(where, mode)
+
+    def missing(_: object) -> int:
+        raise FileNotFoundError
+
+    fds = os.open("/dev/null", os.O_RDONLY), os.open("/dev/null", os.O_RDONLY)
+    monkeypatch.setattr(owners, "create", lambda: owners.Owners(*fds))
+    monkeypatch.setattr(objects, "obj_get", missing)
+    monkeypatch.setattr(objects, "obj_pin", pin)
+    monkeypatch.setattr(objects, "map_info", lambda _: SimpleNamespace(id=7))
+    monkeypatch.setattr(Path, "chmod", chmod)
+    with pytest.raises(OSError, match="busy"):
+        owners.shared()
+    assert list(pins.FOLDER.iterdir()) == []
+    for fd in fds:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)

@@ -81,5 +81,26 @@ def test_the_capabilities_that_are_lacking_are_named(
     assert processes.lacking("CAP_BPF", "CAP_PERFMON", proc=tmp_path) == lacking
 
 
+def test_the_administrators_capability_does_not_include_all_others(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/status").write_text(f"CapEff:\t{ADMIN:016x}\n")
+    wanted = ("CAP_NET_ADMIN", "CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH", "CAP_SYS_ADMIN", "CAP_BPF")
+    assert processes.lacking(*wanted, proc=tmp_path) == wanted[:3]
+
+
+def test_a_refusal_names_what_is_lacking_and_all_where_that_is_not_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    held = {"CAP_BPF"}
+    monkeypatch.setattr(processes, "lacking", lambda *wanted: tuple(one for one in wanted if one not in held))
+    words = r"^x: not permitted: needs root \(CAP_PERFMON\); nothing changed$"
+    with pytest.raises(PrivilegeError, match=words):
+        processes.require("x", "CAP_BPF", "CAP_PERFMON")
+    processes.require("x", "CAP_BPF")
+    assert processes.needs("CAP_BPF") == "needs root (CAP_BPF)"
+    assert processes.denied("CAP_PERFMON") == "permission denied (lacking CAP_PERFMON)"
+    assert processes.denied("CAP_BPF") == "permission denied"
+
+
 def test_where_proc_does_not_tell_the_kernel_is_left_to_refuse(tmp_path: Path) -> None:
     assert processes.lacking("CAP_BPF", proc=tmp_path) == ()

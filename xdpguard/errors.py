@@ -8,6 +8,7 @@
     ├── ForeignError         5  someone else's program, or ours was changed
     ├── PreflightError       6  the rules would cut the caller off, or a target cannot take frames
     ├── KernelError          7  the kernel refused a step
+    │   └── ReadError        7  it refused to tell something; whoever asked adds the state of the host
     └── Interrupted        130  Ctrl-C, SIGTERM or SIGHUP during a command
 
 A message is one line: the place, the value, what is allowed, and what state the host is in.
@@ -71,6 +72,10 @@ class PreflightError(XdpguardError):
 
 class KernelError(XdpguardError):
     exit_code = 7
+
+
+class ReadError(KernelError):
+    """Made in ``kernel/``, where nobody knows what the command has done so far."""
 
 
 class Interrupted(XdpguardError):

@@ -4,7 +4,7 @@
 #ifndef XDPGUARD_ABI_H
 #define XDPGUARD_ABI_H
 
-#define XG_ABI_VERSION 3
+#define XG_ABI_VERSION 4
 #define XG_MAGIC 0x64475058 // "XPGd", first word of the control page and of every blob
 
 // ---- limits -------------------------------------------------------------------------------------------
@@ -79,6 +79,7 @@ enum xg_reason {
 #define XG_WORD_DEADLINE_SHIFT 16
 #define XG_WORD_SLOT_MASK 0xff
 #define XG_CONTROL_BYTES 4096
+#define XG_NAME_BYTES 16 // IFNAMSIZ
 struct xg_control {
 	__u64 word;
 	__u64 bank;          // 0 or 1: which element of `totals` holds; stored last, in one store
@@ -98,6 +99,7 @@ struct xg_control {
 	__u32 xdp_program;   // program ids that we attached
 	__u32 tc_program;
 	__u64 next_serial;
+	__u8 name[XG_NAME_BYTES]; // of the interface at its last load, padded with zeros
 };
 #define XG_FLAG_CLSACT_OURS 1 // we added the clsact qdisc
 #define XG_FLAG_L3_DEVICE 2   // frames start at the IP header

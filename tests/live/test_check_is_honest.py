@@ -62,4 +62,6 @@ def test_what_check_accepts_loads(place: End, tmp_path: Path) -> None:
 @pytest.mark.soak
 @pytest.mark.usefixtures("no_leaks")
 def test_2000_files_that_check_accepts_load(place: End, tmp_path: Path) -> None:
-    assert accepted_and_loaded(place, tmp_path, SOAK_SETS, "honest, soak") == SOAK_SETS
+    loaded = accepted_and_loaded(place, tmp_path, SOAK_SETS, "honest, soak")
+    print(f"{loaded} of {SOAK_SETS} drawn files accepted by check, and loaded")
+    assert loaded == SOAK_SETS

@@ -62,6 +62,12 @@ def told(site: Site) -> tuple[int, list[str]]:
     return shown.code, document["problems"]
 
 
+def everywhere(site: Site) -> tuple[int, list[tuple[str, list[str]]]]:
+    """The same of a ``status`` of the whole namespace, by interface."""
+    shown = run(CONSOLE, "status", "--netns", site.end.name, "--format", "json")
+    return shown.code, [(one["interface"], one["problems"]) for one in json.loads(shown.out)["interfaces"]]
+
+
 HARM: dict[str, tuple[str, Callable[[Site], None], list[str], Verdicts]] = {
     "ip link set xdp off": ("native", by("ip link set {dev} xdp off"), [NO_XDP], Verdicts(None, {A})),
     "ip link set xdpgeneric off": (
@@ -169,12 +175,48 @@ def test_a_new_interface_of_the_same_name_is_told_as_not_loaded_and_load_protect
     former = state(site.end).pins
     new = again(site, index=site.end.ifindex + 40)
     assert verdicts(new.end) == Verdicts(None, None)
-    assert f"{new.end.dev}: xdpguard is not loaded there" in new.console("status").refusal(4)
+    before = f"{new.end.dev} before (index {site.end.ifindex}), which is gone: load again, or unload"
+    assert everywhere(new) == (5, [(new.end.dev, [f"nothing is filtered: what was loaded was the {before}"])])
+    line = new.console("status").refusal(4)
+    assert f"{new.end.dev}: xdpguard is not loaded there, but on the interface of that name before" in line
     assert new.console("load", new.write(dropping(B))).code == 0
     assert (told(new), verdicts(new.end)) == ((0, []), Verdicts({B}, {B}))
+    assert everywhere(new) == (0, [(new.end.dev, [])])
     assert not any(Path(pin).exists() for pin in former)
     new.unload()
     await_state(new.end, lambda found: found == CLEAN)
+
+
+def test_what_is_left_of_the_interface_of_that_name_before_goes_with_an_unload(site: Site) -> None:
+    site.load(dropping(A))
+    former = state(site.end).pins
+    new = again(site, index=site.end.ifindex + 40)
+    assert everywhere(new)[0] == 5
+    assert "xdpguard is not loaded there" in new.console("unload").err
+    assert not any(Path(pin).exists() for pin in former)
+    assert everywhere(new) == (0, [])
+
+
+def test_an_interface_that_is_gone_and_has_no_successor_is_not_told(site: Site, lab: Lab) -> None:
+    site.load(dropping(A))
+    network.run(site.end.name, "ip", "link", "del", site.end.dev)
+    assert everywhere(site) == (0, [])
+    other = Site.of(lab.veth(server=site.end.name, ipv6=False), site.folder)
+    assert everywhere(site) == (0, [])
+    other.load(dropping(B))
+    other.unload()  # which sweeps what the first one left
+
+
+def test_the_successor_of_a_renamed_interface_is_told_by_the_name_at_its_last_load(site: Site) -> None:
+    site.load(dropping(A))
+    for command in ("ip link set {dev} down", "ip link set {dev} name wan0", "ip link set wan0 up"):
+        by(command)(site)
+    renamed = replace(site, end=replace(site.end, dev="wan0"))
+    renamed.load(dropping(B))
+    new = again(renamed, index=site.end.ifindex + 40)
+    assert [name for name, _ in everywhere(new)[1]] == ["wan0"]
+    new.load(dropping(C))
+    new.unload()
 
 
 def test_a_new_interface_of_the_same_name_and_index_is_told_as_not_filtered(site: Site) -> None:

@@ -10,7 +10,7 @@ import traceback
 from types import FrameType
 
 from xdpguard.cli import options
-from xdpguard.errors import Interrupted, KernelError, XdpguardError
+from xdpguard.errors import Interrupted, KernelError, ReadError, XdpguardError
 from xdpguard.ui.streams import OutputClosed, complain, report, say, unwritten
 
 _STATE = "`xdpguard status` tells what is loaded now; --debug shows the traceback"
@@ -51,6 +51,8 @@ def _failed(error: BaseException, debug: bool) -> int:
     if debug or bug:
         for line in "".join(traceback.format_exception(error)).splitlines():
             say(line)
+    if isinstance(error, ReadError):
+        error = KernelError(f"{error}: {_STATE}")
     if isinstance(error, XdpguardError):
         report(error)
         return error.exit_code

@@ -60,7 +60,10 @@ class Steps:
 def put(found: Found, target: MapSet, loaded: Programs, mode: str, steps: Steps, say: Say) -> str:
     """Attach or replace both programs; return the XDP mode in force. ``mode`` may be "auto"."""
     ifindex = found.link.ifindex
-    found.delivery.expect(loaded.ingress.id, found.xdp.program if found.xdp is not None else 0)
+    former_program = found.xdp.program if found.xdp is not None else 0
+    found.delivery.expect(loaded.ingress.id, former_program)
+    if former_program:
+        steps.undo.callback(found.delivery.expect, former_program, loaded.ingress.id)
     used = _put_xdp(found, loaded.ingress.fd, mode, steps, say)
     target.put("mode", _XDP_FLAG[used])
     target.put("xdp_program", loaded.ingress.id)

@@ -9,12 +9,22 @@ import errno
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from xdpguard.errors import Interrupted, KernelError, NotLoadedError, PrivilegeError, UsageError
+from xdpguard.errors import (
+    Interrupted,
+    KernelError,
+    NotLoadedError,
+    PrivilegeError,
+    ReadError,
+    RulesError,
+    UsageError,
+    XdpguardError,
+)
 from xdpguard.guard.interrupts import UNCHANGED, Noted, deferred
-from xdpguard.kernel import link, lock
+from xdpguard.kernel import link, lock, processes
 from xdpguard.kernel.discover import Found, examined
 from xdpguard.kernel.link import Link
 
+_UNCHANGED = "; nothing changed"
 _ASK = "`xdpguard status` tells what is loaded now"
 
 
@@ -23,8 +33,11 @@ def chosen(interfaces: list[str], command: str) -> Iterator[tuple[list[Found], N
     """Hold the locks of these interfaces of the current namespace; give what of ours is on each.
 
     From the lock on signals are only noted. NotLoadedError: no such interface. UsageError: two names of one.
+    PrivilegeError: what the kernel asks of whoever finds maps by the programs that use them is lacking.
     """
-    links = [link.find(name) for name in interfaces]
+    processes.require(command, "CAP_SYS_ADMIN")
+    with explained(command, "nothing changed"):
+        links = [link.find(name) for name in interfaces]
     for place, one in enumerate(links):
         for other in links[:place]:
             if other.ifindex == one.ifindex:
@@ -54,10 +67,12 @@ def explained(place: str, state: str) -> Iterator[None]:
     """Turn an OSError that comes out of the block into the error of its exit code. ``state``: of the host."""
     try:
         yield
+    except ReadError as error:
+        raise KernelError(f"{place}: {error}; {state}") from error
     except PermissionError as error:
-        raise PrivilegeError(
-            f"{place}: {error.strerror}: needs root (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN); {state}"
-        ) from error
+        where = f"{error.filename}: " if error.filename else ""
+        needed = processes.needs("CAP_NET_ADMIN", "CAP_SYS_ADMIN")
+        raise PrivilegeError(f"{place}: {where}{error.strerror}: {needed}; {state}") from error
     except OSError as error:
         if error.errno == errno.ENOMEM:
             why = "no memory for maps or programs (limit of the cgroup or RLIMIT_MEMLOCK)"
@@ -66,3 +81,14 @@ def explained(place: str, state: str) -> Iterator[None]:
             where = f"{error.filename}: " if error.filename else ""
             why = f"{where}{error.strerror} ({name})"
         raise KernelError(f"{place}: {why}; {state}") from error
+
+
+def reason(error: Exception) -> str:
+    """Why something failed, without a state of the host that is not true of all that was done."""
+    return str(error).removesuffix(_UNCHANGED)
+
+
+def restated(error: XdpguardError, state: str) -> XdpguardError:
+    """The same error with this state of the host."""
+    kind = KernelError if isinstance(error, ReadError | RulesError) else type(error)
+    return kind(f"{reason(error)}; {state}")

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from xdpguard.errors import Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation.compiled import Compiled
-from xdpguard.guard.chosen import chosen
+from xdpguard.guard.chosen import chosen, reason
 from xdpguard.guard.interrupts import Noted
 from xdpguard.guard.repair import sweep
-from xdpguard.guard.stage import Request, Staged, stage
+from xdpguard.guard.stage import Request, Staged, left_behind, stage
 from xdpguard.kernel import link, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.netns import inside
@@ -42,7 +42,7 @@ def _load(interfaces: list[str], request: Request) -> None:
         for ready in staged:
             ready.commit()
         failures = [why for why in map(_finish, staged) if why]
-        sweep(request.say)
+        failures += _swept(request)
         _report(staged)
         if failures:
             raise KernelError(
@@ -61,9 +61,8 @@ def _stage(looked: list[Found], request: Request, signals: Noted) -> list[Staged
         for ready in staged:
             ready.prepare()
         signals.check()
-    except BaseException:
-        for ready in reversed(staged):
-            ready.abandon()
+    except BaseException as error:
+        left_behind(staged, error)
         raise
     return staged
 
@@ -73,8 +72,16 @@ def _finish(staged: Staged) -> str:
     try:
         staged.finish()
     except (XdpguardError, OSError) as error:
-        return f"{staged.found.link.name}: {error}"
+        return f"{staged.found.link.name}: {reason(error)}"
     return ""
+
+
+def _swept(request: Request) -> list[str]:
+    try:
+        sweep(request.say)
+    except (XdpguardError, OSError) as error:
+        return [f"what other interfaces left cannot be removed: {reason(error)}"]
+    return []
 
 
 def _report(staged: list[Staged]) -> None:

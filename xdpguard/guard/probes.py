@@ -14,7 +14,7 @@ from pathlib import Path
 from xdpguard.guard import frames
 from xdpguard.guard.frames import End
 from xdpguard.kernel import link as links
-from xdpguard.kernel import neighbour
+from xdpguard.kernel import neighbour, processes
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.neighbour import Gateway
 
@@ -40,9 +40,12 @@ class Session:
     server: End
 
 
-def ssh_session() -> Session | None:
-    """From SSH_CONNECTION: of this process, else of the nearest ancestor (sudo strips it). None: no SSH."""
-    text = os.environ.get("SSH_CONNECTION") or _of_ancestors()
+def ssh_session(unread: list[int] | None = None) -> Session | None:
+    """From SSH_CONNECTION: of this process, else of the nearest ancestor (sudo strips it). None: no SSH.
+
+    ``unread`` is given the ancestors that may not be asked.
+    """
+    text = os.environ.get("SSH_CONNECTION") or _of_ancestors([] if unread is None else unread)
     parts = text.split() if text else []
     try:
         client, client_port, server, server_port = parts
@@ -53,14 +56,17 @@ def ssh_session() -> Session | None:
     return Session(near, far) if near.port in _PORTS and far.port in _PORTS else None
 
 
-def _of_ancestors() -> str | None:
+def _of_ancestors(unread: list[int]) -> str | None:
     pid = os.getppid()
     for _ in range(_DEPTH):
         if pid <= 1:
             return None
         try:
-            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
             status = Path(f"/proc/{pid}/stat").read_text()
+            environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        except PermissionError:
+            unread.append(pid)
+            environment = []
         except OSError:
             return None
         for entry in environment:
@@ -108,9 +114,10 @@ def _resolution(link: Link, gateway: Gateway, who: str) -> Iterator[Probe]:
 
 def wanted(link: Link, say: Callable[[str], None]) -> list[Probe]:
     """What must pass on this interface now. Says when there is no SSH session, or none that can be judged."""
-    session = ssh_session()
+    unread: list[int] = []
+    session = ssh_session(unread)
     if session is None:
-        say("preflight: no SSH session found")
+        say(f"preflight: no SSH session found{_not_asked(unread)}")
     else:
         way = _way(link, session)
         if way is None:
@@ -122,6 +129,13 @@ def wanted(link: Link, say: Callable[[str], None]) -> list[Probe]:
                 "preflight cannot judge: use --confirm"
             )
     return probes(link, session, neighbour.gateways(link.ifindex))
+
+
+def _not_asked(unread: list[int]) -> str:
+    if not unread:
+        return ""
+    why = processes.denied("CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")
+    return f", but {len(unread)} of the processes above this one may not be asked: {why}: use --confirm"
 
 
 def _way(link: Link, session: Session) -> Link | None:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from xdpguard.generation import slots
 from xdpguard.guard import attach, programs, targets
-from xdpguard.kernel import link, netns, owners, pins
+from xdpguard.kernel import link, netns, objects, owners, pins, processes
 from xdpguard.kernel.delivery import observations
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import XdpProgram
@@ -86,7 +86,7 @@ def _pin_again(found: Found, current: MapSet, say: Say) -> None:
 def sweep(say: Say) -> None:
     """Unpin what was loaded on interfaces that are gone: only the pins keep it alive."""
     inode = netns.identity().inode
-    living = netns.living()
+    living = _living()
     for place in list(pins.places()):
         if place.inode != inode and place.inode not in living:
             pins.remove(place)
@@ -104,6 +104,34 @@ def sweep(say: Say) -> None:
         targets.release(used, say)
     _sweep_observations(inode, living)
     owners.release()
+
+
+def _living() -> set[int]:
+    """Network namespaces that are there, or may be: one without a name only its processes tell of."""
+    living = netns.living()
+    if processes.lacking("CAP_SYS_PTRACE"):
+        living.update(place.inode for place in pins.places() if _is_attached(place))
+    return living
+
+
+def _is_attached(place: pins.Place) -> bool:
+    """Only maps are pinned: a program that is there is on its interface."""
+    opened = pins.open_set(place)
+    if opened is None:
+        return False
+    try:
+        numbers = (opened.get(name) for name in ("xdp_program", "tc_program"))
+        return not opened.current_abi or any(map(_exists, numbers))
+    finally:
+        opened.close()
+
+
+def _exists(program: int) -> bool:
+    try:
+        objects.prog_info_by_id(program)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _sweep_observations(inode: int, living: set[int]) -> None:

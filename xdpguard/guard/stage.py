@@ -16,7 +16,7 @@ from xdpguard.errors import NotLoadedError, UsageError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.generation.compiled import Compiled
 from xdpguard.guard import accounting, attach, observe, preflight, programs, repair, targets
-from xdpguard.guard.chosen import explained
+from xdpguard.guard.chosen import explained, reason, restated
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
@@ -74,12 +74,16 @@ class Staged:
             raise AssertionError("commit before stage")
         flags = self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"]
         self.target.put("flags", flags)
+        self.target.interface = self.found.link.name
         seconds = self.request.confirm
         deadline = slots.boot_ms() + seconds * 1000 if seconds else 0
         self.target.word = Word(self.word.active, self.word.previous, deadline)
 
-    def abandon(self) -> None:
-        """Take every step back. The error that is on its way says why; here is said what stays behind."""
+    def abandon(self) -> bool:
+        """Take every step back. The error that is on its way says why; here is said what stays behind.
+
+        False: something does, so that error must not say that nothing changed (``left_behind``).
+        """
         try:
             with self.steps.keep:
                 self.steps.undo.close()
@@ -87,7 +91,9 @@ class Staged:
             pass  # the interface is gone, and with it all that was attached
         except (XdpguardError, OSError) as error:
             name = self.found.link.name
-            self.request.say(f"warning: {name}: not all could be undone: {error}; see `xdpguard status`")
+            self.request.say(f"warning: {name}: not all could be undone: {reason(error)}")
+            return False
+        return True
 
     def finish(self) -> None:
         """After every interface is live: take over old counts, drop what nothing uses."""
@@ -117,10 +123,17 @@ def stage(found: Found, request: Request, check: Callable[[], None]) -> Staged:
             _check_mode(found, request)
             repair.repair(found, request.say)
             _stage(staged)
-    except BaseException:
-        staged.abandon()
+    except BaseException as error:
+        left_behind([staged], error)
         raise
     return staged
+
+
+def left_behind(staged: list[Staged], error: BaseException) -> None:
+    """Take all of these back. Raises the error with another state of the host if that was not possible."""
+    whole = [one.abandon() for one in reversed(staged)]
+    if isinstance(error, XdpguardError) and not all(whole):
+        raise restated(error, "not all could be undone: `xdpguard status` tells what is left") from error
 
 
 def _check_mode(found: Found, request: Request) -> None:

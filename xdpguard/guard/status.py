@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from xdpguard.abi import abi
 from xdpguard.errors import KernelError, NotLoadedError
@@ -10,10 +11,10 @@ from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
 from xdpguard.guard.chosen import explained
 from xdpguard.guard.model import Generation, InterfaceStatus
-from xdpguard.kernel import link, lock, netns, pins, tc
+from xdpguard.kernel import link, lock, netns, pins, processes, tc
 from xdpguard.kernel.discover import Found, examined
 from xdpguard.kernel.maps import MapSet
-from xdpguard.kernel.survey import Spot, spots
+from xdpguard.kernel.survey import Spot, Successor, spots, successors
 
 _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 
@@ -21,15 +22,32 @@ _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 def status(interface: str | None, netns_name: str | None) -> list[InterfaceStatus]:
     """One interface, or every one that carries xdpguard (of one namespace, or of all that have a name).
 
-    NotLoadedError: no such interface, or nothing of ours on it. PrivilegeError: not root.
+    NotLoadedError: no such interface, or nothing of ours on it. PrivilegeError: not permitted.
     """
+    processes.require("xdpguard status", "CAP_SYS_ADMIN")
     with explained("xdpguard status", "nothing changed"):
         if interface is not None:
             found = netns.inside(netns_name, _one, interface, netns_name)
             if found is None:
-                raise NotLoadedError(f"{interface}: xdpguard is not loaded there")
+                raise NotLoadedError(
+                    f"{interface}: xdpguard is not loaded there{_former(interface, netns_name)}"
+                )
             return [found]
-        return [one for spot in spots(netns_name) for one in _at(spot)]
+        loaded = [one for spot in spots(netns_name) for one in _at(spot)]
+        return loaded + [_unfiltered(one) for one in successors(netns_name)]
+
+
+def _former(interface: str, netns_name: str | None) -> str:
+    same = [one.former for one in successors(netns_name) if one.interface == interface]
+    return f", but on the interface of that name before (index {same[0]}), which is gone" if same else ""
+
+
+def _unfiltered(one: Successor) -> InterfaceStatus:
+    problem = (
+        f"nothing is filtered: what was loaded was the {one.interface} before (index {one.former}), which is "
+        f"gone: load again, or unload"
+    )
+    return _bare(one.interface, one.ifindex, one.netns, problem)
 
 
 def _at(spot: Spot) -> Iterator[InterfaceStatus]:
@@ -88,17 +106,27 @@ def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
 def _unreadable(found: Found, netns_name: str | None) -> InterfaceStatus:
     version = found.current.get("abi_version") if found.current else 0
     problem = f"loaded by another version of xdpguard (map format {version}): load again, or unload"
-    return InterfaceStatus(
-        interface=found.link.name,
-        ifindex=found.link.ifindex,
-        netns=netns_name,
+    return replace(
+        _bare(found.link.name, found.link.ifindex, netns_name, problem),
         mode=found.xdp.mode if found.xdp else "none",
+        xdp_program=found.xdp.program if found.xdp else None,
+        tc_program=found.filter.program if found.filter else None,
+    )
+
+
+def _bare(interface: str, ifindex: int, netns_name: str | None, problem: str) -> InterfaceStatus:
+    """With one problem and nothing else to tell."""
+    return InterfaceStatus(
+        interface=interface,
+        ifindex=ifindex,
+        netns=netns_name,
+        mode="none",
         active=None,
         previous=None,
         confirm_seconds=None,
         fell_back=False,
-        xdp_program=found.xdp.program if found.xdp else None,
-        tc_program=found.filter.program if found.filter else None,
+        xdp_program=None,
+        tc_program=None,
         helpers=(),
         table_bytes=0,
         problems=(problem,),

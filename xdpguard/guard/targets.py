@@ -55,8 +55,9 @@ def prepare(plan: Outline, source: Link, mode: str, say: Say) -> list[int]:
         return helped
     try:
         for hook, name, rule, where in plan.redirects:
-            if hook == 0 and _help(link.find(name), f"{where}: rule {rule}", say):
-                helped.append(link.find(name).ifindex)
+            target = link.find(name) if hook == 0 else None
+            if target is not None and _help(target, f"{where}: rule {rule}", say):
+                helped.append(target.ifindex)
     except BaseException:
         for ifindex in helped:
             remove_helper(ifindex)
@@ -76,10 +77,13 @@ def _help(target: Link, place: str, say: Say) -> bool:
     able = features.xdp_features(target.ifindex)
     if able is not None and able & features.NDO_XMIT:
         return False
-    attached = False
-    if not target.xdp:
-        attached = _attach_helper(target, say)
+    attached = not target.xdp and _attach_helper(target, say)
+    try:
         able = features.xdp_features(target.ifindex)
+    except BaseException:
+        if attached:
+            remove_helper(target.ifindex)
+        raise
     if able is None:
         say(f"warning: {place}: this kernel does not tell whether {target.name} can take redirected frames")
     elif not able & features.NDO_XMIT:

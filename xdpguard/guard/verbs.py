@@ -9,9 +9,9 @@ from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
-from xdpguard.guard.chosen import chosen
+from xdpguard.guard.chosen import chosen, restated
 from xdpguard.guard.repair import drop_left_over, repair, sweep
-from xdpguard.kernel import pins
+from xdpguard.kernel import pins, processes
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
 from xdpguard.kernel.netns import inside
@@ -42,6 +42,8 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
         for found in looked:
             if found.current is None:
                 drop_left_over(found, say)
+                if verb == "unload":
+                    sweep(say)  # with the pins of the interface of that name before
                 raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; nothing changed")
         steps = [plan(found, say) for found in looked]
         signals.check()
@@ -97,6 +99,9 @@ def _rollback(found: Found, say: Say) -> Step:
 
 
 def _unload(found: Found, say: Say) -> Step:
+    if found.xdp is not None or found.filter is not None:
+        # Not found out half way: the store that opens the interface comes before the programs are detached.
+        processes.require("xdpguard unload", "CAP_NET_ADMIN")
     return partial(_take_off, found, say)
 
 
@@ -111,11 +116,20 @@ def _take_off(found: Found, say: Say) -> None:
     try:
         attach.remove(found)
     except XdpguardError as error:
-        why = str(error).removesuffix("; nothing changed")  # the word was stored
         half = f"the unload of {name} stopped half way: `xdpguard status` tells what is left, unload again"
-        raise type(error)(f"{why}; {half}") from error
+        raise restated(error, half) from error  # the word was stored
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
+    try:
+        _clean_up(found, used, say)
+    except XdpguardError as error:
+        state = f"{name} is unloaded, and `xdpguard status` tells what is left elsewhere"
+        raise restated(error, state) from error
+    say(f"{name}: unloaded; nothing is filtered there any more")
+
+
+def _clean_up(found: Found, used: dict[str, int], say: Say) -> None:
+    """Behind an interface whose programs are off. ``used``: its redirect targets."""
     found.delivery.remove()
     for place in pins.of(found.identity.inode, found.link.ifindex):
         pins.remove(place)
@@ -123,4 +137,3 @@ def _take_off(found: Found, say: Say) -> None:
     if targets.users(found.link.ifindex):
         targets.help_again(found.link, say)
     sweep(say)
-    say(f"{name}: unloaded; nothing is filtered there any more")

@@ -41,10 +41,10 @@ class Held:
     vanished: int = 0
     denied: int = 0
 
-    def notes(self) -> tuple[str, ...]:
+    def notes(self, why: str = "permission denied") -> tuple[str, ...]:
         if not self.denied:
             return ()
-        return (f"open files of {self.denied} process(es) not seen: permission denied",)
+        return (f"open files of {self.denied} process(es) not seen: {why}",)
 
 
 def scan(root: Path, wanted: Set[int], proc: Path | None = None) -> Held:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 
 from xdpguard.errors import KernelError, PrivilegeError
-from xdpguard.kernel import bpf, compile, objects, probes, program
+from xdpguard.kernel import bpf, compile, objects, probes, processes, program
 from xdpguard.kernel.sources import WAYS, Choice, Probe, Way
 from xdpguard.kernel.tracefs import Tracefs, Tracepoint
 
@@ -168,7 +168,9 @@ def _system_calls() -> tuple[dict[str, Tracepoint], str]:
                 except FileNotFoundError:
                     continue
     except OSError as error:
-        return {}, f"tracefs cannot be had ({error.strerror}): no tracepoints of system calls"
+        why = f"tracefs cannot be had ({error.strerror}): no tracepoints of system calls"
+        lacking = processes.lacking("CAP_SYS_ADMIN") if isinstance(error, PermissionError) else ()
+        return {}, f"{why} (lacking CAP_SYS_ADMIN)" if lacking else why
     return found, ""
 
 

@@ -119,7 +119,7 @@ def _choose(found: Found) -> None:
         return
     found.current = xdp or egress
     if found.current is None:
-        detached = [one for one in found.pinned.values() if _was_attached(found, one)]
+        detached = [one for one in found.pinned.values() if was_attached(one, found.identity)]
         replaced = {one.get("predecessor") for one in detached}
         newest = [one for one in detached if one.get("epoch") not in replaced]
         found.current = newest[0] if newest else None
@@ -127,10 +127,9 @@ def _choose(found: Found) -> None:
         found.other = found.pinned.get(found.current.get("predecessor"))
 
 
-def _was_attached(found: Found, one: MapSet) -> bool:
-    """Once in force here: the cookie tells a namespace from a later one with the same inode.
+def was_attached(one: MapSet, here: netns.Identity) -> bool:
+    """Once in force in this namespace: the cookie tells a namespace from a later one with the same inode.
 
     Without cookies (before Linux 5.14) nobody can tell, and a dead interface's maps must not be taken up.
     """
-    cookie = found.identity.cookie
-    return bool(one.get("xdp_program")) and cookie != 0 and one.get("netns_cookie") == cookie
+    return bool(one.get("xdp_program")) and here.cookie != 0 and one.get("netns_cookie") == here.cookie

@@ -13,7 +13,6 @@ import os
 import socket
 import struct
 
-from xdpguard.errors import KernelError
 from xdpguard.kernel import link, netlink
 
 # enum netdev_xdp_act, uapi/linux/netdev.h (Linux 6.3)
@@ -50,7 +49,7 @@ def xdp_features(ifindex: int) -> int | None:
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENODEV):  # no such family, no such interface
             return None
-        raise KernelError(f"cannot read XDP features of {link.label(ifindex)}: {error.strerror}") from error
+        raise link.unreadable(f"the XDP features of {link.label(ifindex)}", error) from error
 
 
 def _ask(family: int, command: int, body: bytes) -> dict[int, bytes]:
@@ -74,5 +73,5 @@ def rx_vlan_offload(name: str) -> bool | None:
         except OSError as error:
             if error.errno in (errno.EOPNOTSUPP, errno.ENODEV):
                 return None
-            raise KernelError(f"cannot read VLAN offload of {name}: {error.strerror}") from error
+            raise link.unreadable(f"the VLAN offload of {name}", error) from error
     return bool(struct.unpack("=II", value.raw)[1] & _ETH_FLAG_RXVLAN)

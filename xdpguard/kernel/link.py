@@ -12,8 +12,8 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError, XdpguardError
-from xdpguard.kernel import netlink
+from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError, ReadError, XdpguardError
+from xdpguard.kernel import netlink, processes
 
 # uapi/linux/rtnetlink.h, if_link.h
 _RTM_GETLINK = 18
@@ -64,7 +64,7 @@ def find(name: str) -> Link:
     if not encoded or b"\0" in encoded or len(encoded) >= _ALTIFNAMSIZ:
         raise NotLoadedError(f"no such interface: {name!r}")
     kind = _IFNAME if len(encoded) < _IFNAMSIZ else _ALT_IFNAME
-    found = _get(0, netlink.attribute(kind, encoded + b"\0"))
+    found = _get(name, 0, netlink.attribute(kind, encoded + b"\0"))
     if found is None:
         raise NotLoadedError(f"no such interface: {name}")
     return found
@@ -72,16 +72,30 @@ def find(name: str) -> Link:
 
 def by_index(ifindex: int, nsid: int | None = None) -> Link | None:
     """The interface with this index, or None. ``nsid``: look in that namespace (see Link.parent_nsid)."""
-    return _get(ifindex, b"" if nsid is None else netlink.attribute(_TARGET_NETNSID, struct.pack("=i", nsid)))
+    other = b"" if nsid is None else netlink.attribute(_TARGET_NETNSID, struct.pack("=i", nsid))
+    return _get(_numbered(ifindex), ifindex, other)
 
 
 def label(ifindex: int) -> str:
-    """The name of an interface for a message, also when it is gone."""
-    found = by_index(ifindex)
-    return found.name if found else f"the interface with index {ifindex}"
+    """The name of an interface for a message, also when it is gone or cannot be asked for."""
+    try:
+        found = by_index(ifindex)
+    except ReadError:
+        found = None
+    return found.name if found else _numbered(ifindex)
 
 
-def _get(ifindex: int, extra: bytes) -> Link | None:
+def _numbered(ifindex: int) -> str:
+    return f"the interface with index {ifindex}"
+
+
+def unreadable(what: str, error: OSError) -> ReadError:
+    """The exception for a question that the kernel refused. ``what`` reads "the state of eth0"."""
+    name = errno.errorcode.get(error.errno or 0, str(error.errno))
+    return ReadError(f"cannot read {what}: {error.strerror} ({name})")
+
+
+def _get(what: str, ifindex: int, extra: bytes) -> Link | None:
     head = _IFINFO.pack(0, 0, ifindex, 0, 0)
     brief = netlink.attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATS))
     try:
@@ -89,7 +103,7 @@ def _get(ifindex: int, extra: bytes) -> Link | None:
             return _parse(answer)
     except OSError as error:
         if error.errno != errno.ENODEV:
-            raise KernelError(f"cannot read the interface's state: {error.strerror}") from error
+            raise unreadable(f"the state of {what}", error) from error
     return None
 
 
@@ -117,14 +131,20 @@ def _parse(answer: bytes) -> Link:
     )
 
 
+def _is_gone(ifindex: int) -> bool:
+    try:
+        return by_index(ifindex) is None
+    except ReadError:
+        return False  # the refused step is what there is to tell
+
+
 def refusal(error: OSError, step: str, ifindex: int) -> XdpguardError:
     """The exception for a step that the kernel refused. ``step`` reads "attach a filter to eth0"."""
     code = error.errno or 0
-    if code == errno.ENODEV or by_index(ifindex) is None:
+    if code == errno.ENODEV or _is_gone(ifindex):
         return NotLoadedError(f"cannot {step}: the interface (index {ifindex}) vanished; nothing changed")
     if code == errno.EPERM:
-        return PrivilegeError(
-            f"cannot {step}: {error.strerror} (root, or CAP_NET_ADMIN and CAP_BPF); nothing changed"
-        )
+        needed = processes.needs("CAP_NET_ADMIN")
+        return PrivilegeError(f"cannot {step}: {error.strerror}: {needed}; nothing changed")
     name = errno.errorcode.get(code, str(code))
     return KernelError(f"cannot {step}: {error.strerror} ({name}); nothing changed")

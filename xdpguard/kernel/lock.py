@@ -101,7 +101,8 @@ def _open_folder(folder: Path) -> int:
     if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         os.close(directory)
         raise PrivilegeError(
-            f"{folder}: must belong to the caller and be writable by nobody else (mode 0700)"
+            f"{folder}: must belong to the caller and be writable by nobody else (mode 0700): run as root; "
+            "nothing changed"
         )
     return directory
 

@@ -16,13 +16,14 @@ from dataclasses import asdict, dataclass
 
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError
-from xdpguard.kernel import bpf, objects
+from xdpguard.kernel import bpf, netlink, objects
 from xdpguard.kernel.sizes import SIZES, Size
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
 SLOTS = _NUMBERS["XG_SLOTS"]
 _CONTROL_BYTES = _NUMBERS["XG_CONTROL_BYTES"]
+_NAME = slice(_ABI.offset("xg_control.name"), _ABI.offset("xg_control.name") + _NUMBERS["XG_NAME_BYTES"])
 NAMES = ("control", "blobs", "counters", "targets", "totals")
 ACCOUNTS, OWNERS, CHANGES = "accounts", "owners", "changes"
 """Of an interface loaded with --account-owners; the map of owners and that of its changes are the host's."""
@@ -81,6 +82,16 @@ class Control:
     @word.setter
     def word(self, word: Word) -> None:
         self._store("word", word.pack())
+
+    @property
+    def interface(self) -> str:
+        """The name that the interface had at its last load."""
+        return os.fsdecode(netlink.text(self._page[_NAME]))
+
+    @interface.setter
+    def interface(self, name: str) -> None:
+        encoded = os.fsencode(name)[: _NUMBERS["XG_NAME_BYTES"] - 1]
+        self._page[_NAME] = encoded.ljust(_NUMBERS["XG_NAME_BYTES"], b"\0")
 
     def switch_bank(self, bank: int) -> None:
         self._store("bank", bank)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from xdpguard.errors import XdpguardError
-from xdpguard.kernel import netns
+from xdpguard.kernel import netns, processes
 
 FOLDERS = (netns.FOLDER, Path("/run/docker/netns"))
 PROC = Path("/proc")
@@ -128,6 +128,7 @@ class _Tour(Generic[R]):
             yield f"{count} network namespace(s) not seen, the first is {self._first[reason]}: {reason}"
         yield from self._closed
         if self._hidden and not self._complete():
-            yield f"network namespaces of {self._hidden} process(es) not seen: permission denied"
+            why = processes.denied("CAP_SYS_PTRACE")
+            yield f"network namespaces of {self._hidden} process(es) not seen: {why}"
         for inode in sorted(self._only - self._seen):
             yield f"network namespace with the inode {inode} not seen: no process is in it, it has no name"

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any, NamedTuple
 
-from xdpguard.errors import KernelError
 from xdpguard.kernel import link, netlink
 
 Address = IPv4Address | IPv6Address
@@ -55,7 +54,7 @@ def gateways(ifindex: int) -> list[Gateway]:
                     addresses.update(dict.fromkeys(_next_hops(route, ifindex)))
         macs = _macs(ifindex) if addresses else {}
     except OSError as error:
-        raise KernelError(f"cannot read routes and neighbours: {error.strerror}") from error
+        raise link.unreadable(f"the routes and neighbours of {link.label(ifindex)}", error) from error
     return [Gateway(address, macs.get(address)) for address in addresses]
 
 
@@ -111,7 +110,7 @@ def _lookup(address: Address) -> Any | None:
     except OSError as error:
         if error.errno in _NO_ROUTE:
             return None
-        raise KernelError(f"cannot look up the route to {address}: {error.strerror}") from error
+        raise link.unreadable(f"the route to {address}", error) from error
 
 
 def _scope(name: str) -> int:

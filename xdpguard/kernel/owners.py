@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from mmap import mmap
@@ -89,20 +89,22 @@ class Owners:
 
     def add(self, entry: bytes, owner: bytes) -> bool:
         """Write an entry unless there is one, which knows better. False: there was one."""
+        page = self._changes_page()
         try:
             bpf.map_update(self.fd, entry, owner, flags=_NEW_ONLY)
         except FileExistsError:
             return False
-        self._changed()
+        _mark(page)
         return True
 
     def remove(self, entry: bytes) -> bool:
         """False: it was gone already."""
+        page = self._changes_page()
         try:
             bpf.map_delete(self.fd, entry)
         except FileNotFoundError:
             return False
-        self._changed()
+        _mark(page)
         return True
 
     def clear(self) -> None:
@@ -116,10 +118,15 @@ class Owners:
             if _ABI.get(entry, "xg_owner_key.netns") not in living:
                 self.remove(entry)
 
-    def _changed(self) -> None:
+    def _changes_page(self) -> mmap:
+        """Asked for before a change: one that could not be counted must not be made."""
         if self._page is None:
             self._page = bpf.map_memory(self.changes, _CHANGES_BYTES)
-        _ABI.put(self._page, "xg_changes.all", int.from_bytes(os.urandom(8), "little"))
+        return self._page
+
+
+def _mark(page: mmap) -> None:
+    _ABI.put(page, "xg_changes.all", int.from_bytes(os.urandom(8), "little"))
 
 
 def create(entries: int = ENTRIES) -> Owners:
@@ -144,23 +151,24 @@ def shared(former: Owners | None = None) -> Owners:
         return _opened()
     except FileNotFoundError:
         made = create() if former is None else former.duplicate()
-    beside = _changes_path(made.fd)
     try:
-        pins.make_root()
-        if not beside.exists():
-            objects.obj_pin(made.changes, beside)
-            beside.chmod(0o600)
-        objects.obj_pin(made.fd, path())
-        path().chmod(0o600)
+        with ExitStack() as undo:
+            undo.callback(made.close)
+            pins.make_root()
+            beside = _changes_path(made.fd)
+            if not beside.exists():
+                _pin(made.changes, beside, undo)
+            _pin(made.fd, path(), undo)
+            undo.pop_all()
     except FileExistsError:  # another command was faster
-        if former is None:
-            beside.unlink(missing_ok=True)
-        made.close()
         return _opened()
-    except BaseException:
-        made.close()
-        raise
     return made
+
+
+def _pin(fd: int, where: Path, undo: ExitStack) -> None:
+    objects.obj_pin(fd, where)
+    undo.callback(where.unlink, missing_ok=True)
+    where.chmod(0o600)
 
 
 def _changes_path(fd: int) -> Path:

@@ -16,7 +16,19 @@ PROC = Path("/proc")
 _FIRST_PID_NAMESPACE = 0xEFFFFFFC  # PID_NS_INIT_INO, uapi/linux/nsfs.h
 _PF_KTHREAD = 0x00200000  # include/linux/sched.h
 _KTHREADD = 2
-_CAPABILITIES = {"CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}  # uapi/linux/capability.h
+_CAPABILITIES = {
+    "CAP_DAC_READ_SEARCH": 2,
+    "CAP_NET_ADMIN": 12,
+    "CAP_SYS_PTRACE": 19,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+"""uapi/linux/capability.h"""
+_OF_ADMIN = (
+    "CAP_PERFMON",
+    "CAP_BPF",
+)  # whoever has CAP_SYS_ADMIN has these: perfmon_capable(), bpf_capable()
 
 
 def require_hosts(proc: Path = PROC) -> None:
@@ -43,7 +55,7 @@ def is_hosts(proc: Path = PROC) -> bool:
 
 
 def lacking(*wanted: str, proc: Path = PROC) -> tuple[str, ...]:
-    """Those of the capabilities that this process does not have in force. CAP_SYS_ADMIN includes the others.
+    """Those of the capabilities that this process does not have in force.
 
     None is lacking where /proc does not tell: then the kernel refuses.
     """
@@ -54,6 +66,24 @@ def lacking(*wanted: str, proc: Path = PROC) -> tuple[str, ...]:
     if found is None:
         return ()
     have = int(found[1], 16)
-    if have >> _CAPABILITIES["CAP_SYS_ADMIN"] & 1:
-        return ()
-    return tuple(name for name in wanted if not have >> _CAPABILITIES[name] & 1)
+    held = {name for name, number in _CAPABILITIES.items() if have >> number & 1}
+    if "CAP_SYS_ADMIN" in held:
+        held.update(_OF_ADMIN)
+    return tuple(name for name in wanted if name not in held)
+
+
+def require(step: str, *wanted: str) -> None:
+    """PrivilegeError: refused by name, and before anything is done."""
+    if lacking(*wanted):
+        raise PrivilegeError(f"{step}: not permitted: {needs(*wanted)}; nothing changed")
+
+
+def needs(*wanted: str) -> str:
+    """For a message: which of them it takes; all of them where none is known to be lacking."""
+    return f"needs root ({', '.join(lacking(*wanted) or wanted)})"
+
+
+def denied(*wanted: str) -> str:
+    """For a note on what may not be seen: permission denied, and by which of them if they are lacking."""
+    names = lacking(*wanted)
+    return f"permission denied (lacking {', '.join(names)})" if names else "permission denied"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import link, netns, pins, tc
-from xdpguard.kernel.discover import examined
+from xdpguard.kernel.discover import examined, was_attached
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +19,69 @@ class Spot:
     interface: str
 
 
+@dataclass(frozen=True, slots=True)
+class Successor:
+    """An interface that carries nothing of ours, under the name of one that did and is gone."""
+
+    netns: str | None
+    interface: str
+    ifindex: int
+    former: int  # ifindex of the one that is gone
+
+
 def spots(name: str | None) -> Iterator[Spot]:
     """Of one namespace by name, or with None of the caller's own and of all others with a name.
 
     A set that only pins tell of is found through its namespace's inode; a namespace without a name cannot be
     entered and is left out, as is an interface that is gone.
     """
-    names = netns.names()
-    own = netns.identity().inode
-    wanted = [name] if name is not None else [None, *(each for inode, each in names.items() if inode != own)]
-    for each in wanted:
+    for each in _namespaces(name):
         for interface in netns.inside(each, _carrying):
             yield Spot(each, interface)
+
+
+def successors(name: str | None) -> Iterator[Successor]:
+    """Of the same namespaces as ``spots``. What was loaded on the interfaces before is still pinned."""
+    for each in _namespaces(name):
+        for interface, ifindex, former in netns.inside(each, _succeeding):
+            yield Successor(each, interface, ifindex, former)
+
+
+def _namespaces(name: str | None) -> list[str | None]:
+    if name is not None:
+        return [name]
+    own = netns.identity().inode
+    return [None, *(each for inode, each in netns.names().items() if inode != own)]
+
+
+def _succeeding() -> list[tuple[str, int, int]]:
+    """Name and index of each interface, and the index of the one before."""
+    here = netns.identity()
+    found: dict[str, tuple[str, int, int]] = {}
+    for place in pins.places():
+        if place.inode != here.inode or link.by_index(place.ifindex) is not None:
+            continue
+        name = _loaded_name(place, here)
+        try:
+            with examined(link.find(name)) as seen:
+                if seen.current is None:
+                    found[name] = (name, seen.link.ifindex, place.ifindex)
+        except NotLoadedError:
+            continue  # there is no other of that name
+    return list(found.values())
+
+
+def _loaded_name(place: pins.Place, here: netns.Identity) -> str:
+    """What the interface of a pinned set was called; "": it was not loaded in this namespace, or before Linux
+    5.14, where nobody can tell that from another that had the same inode.
+    """
+    opened = pins.open_set(place)
+    if opened is None:
+        return ""
+    try:
+        return opened.interface if opened.current_abi and was_attached(opened, here) else ""
+    finally:
+        opened.close()
 
 
 def _carrying() -> list[str]:

@@ -188,4 +188,4 @@ def _dump(kind: int, ifindex: int, parent: int) -> list[bytes]:
     except OSError as error:
         if error.errno == errno.ENODEV:
             raise NotLoadedError(f"no such interface: index {ifindex}") from error
-        raise KernelError(f"cannot list TC state of {link.label(ifindex)}: {error.strerror}") from error
+        raise link.unreadable(f"the TC filters of {link.label(ifindex)}", error) from error

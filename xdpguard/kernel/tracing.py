@@ -184,10 +184,8 @@ class Tracing:
 
 
 def _permit() -> None:
-    """PrivilegeError: refused by name, and before anything is made."""
-    lacking = processes.lacking("CAP_BPF", "CAP_PERFMON")
-    if lacking:
-        raise PrivilegeError(f"trace: not permitted: needs root ({', '.join(lacking)}); nothing changed")
+    """PrivilegeError, before anything is made."""
+    processes.require("trace", "CAP_BPF", "CAP_PERFMON")
     processes.require_hosts()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from xdpguard.abi import abi, reasons
-from xdpguard.errors import ForeignError, NotLoadedError, PrivilegeError
+from xdpguard.errors import ForeignError, KernelError, NotLoadedError, PrivilegeError, ReadError
 from xdpguard.generation import slots, totals
 from xdpguard.generation.manifest import Manifest
 from xdpguard.generation.totals import HookTotals, Totals
-from xdpguard.kernel import accounts, link, netns, owners
+from xdpguard.kernel import accounts, link, netns, owners, processes
 from xdpguard.kernel.accounts import Account
 from xdpguard.kernel.delivery import Lost
 from xdpguard.kernel.discover import Found, examined
@@ -37,11 +37,15 @@ def snapshot(interface: str | None, netns_name: str | None, names: Names | None 
 
     ``names``: whom to ask who the owners are; without it owners are left out.
     """
+    processes.require("xdpguard stats", "CAP_SYS_ADMIN")
     places = spots(netns_name) if interface is None else [Spot(netns_name, interface)]
     try:
         found = tuple(one for place in places for one in _at(place, interface is not None, names))
     except PermissionError as error:
-        raise PrivilegeError(f"xdpguard stats: {error.strerror}: needs root; nothing changed") from error
+        needed = processes.needs("CAP_SYS_ADMIN")
+        raise PrivilegeError(f"xdpguard stats: {error.strerror}: {needed}; nothing changed") from error
+    except ReadError as error:
+        raise KernelError(f"xdpguard stats: {error}; nothing changed") from error
     return Snapshot(time.time(), found)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from xdpguard.identity import sockets as files
 from xdpguard.identity.process import Key, Process
 from xdpguard.identity.sockets import Held, Holder
-from xdpguard.kernel import sock_diag
+from xdpguard.kernel import processes, sock_diag
 from xdpguard.kernel.sock_diag import Survey
 from xdpguard.trace.model import Owner, ProcessKey, Tuple
 from xdpguard.trace.seeds import SeededSocket
@@ -39,7 +39,7 @@ def look(root: Path = Path("/"), only: Collection[int] = (), proc: Path | None =
     """
     survey = sock_diag.everywhere(only)
     held = files.scan(root, {one.inode for found in survey.sockets.values() for one in found} - {0}, proc)
-    notes = (*survey.notes, *held.notes())
+    notes = (*survey.notes, *held.notes(processes.denied("CAP_SYS_PTRACE", "CAP_DAC_READ_SEARCH")))
     return Existing(tuple(joined(survey, held)), tuple(held.processes.values()), notes, survey.namespaces)
 
 
