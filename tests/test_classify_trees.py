@@ -90,11 +90,29 @@ def test_addresses_before_and_behind_the_index_are_in_its_first_and_last_stretch
     check(starts, family, {0, 1, base - 1, starts[-1] + 1, starts[-1] * 2 % (1 << bits), (1 << bits) - 1})
 
 
-def test_prefixes_longer_than_64_bits_share_one_head() -> None:
+def kinds_of(tree: Tree) -> list[int]:
+    """Of the upper halves in which intervals end."""
+    assert tree.halves is not None
+    found = [int(leaf) >> 2 * place & 3 for leaf in tree.leaves["kinds"] for place in range(3)]
+    return found[: len(tree.halves.highs)]
+
+
+def test_prefixes_longer_than_64_bits_share_one_upper_half() -> None:
     high = 0x20010DB8 << 96
     starts = [0, *(high + (at << 20) for at in range(1, 700)), high + (1 << 64), high + (5 << 64) + 9]
     check(starts, 6)
-    assert len(made(starts, 6).leaves) == 4  # the heads of :db8::, of its neighbours, and of all the rest
+    search, block, same = (abi().numbers[f"XG_{name}"] for name in ("SEARCH", "BLOCK", "SAME"))
+    assert kinds_of(made(starts, 6)) == [search, block, same]  # :db8::, :db8:0:5::, and all the rest
+
+
+@pytest.mark.parametrize("inside", range(6))
+def test_an_upper_half_with_a_few_intervals_is_a_block_and_with_more_a_search(inside: int) -> None:
+    """So many boundaries in one upper half, and one behind it."""
+    high = 9 << 64
+    starts = [0, *(high + (at << 40) for at in range(1, inside + 1)), high + (1 << 64)]
+    check(starts, 6)
+    wanted = "SAME" if inside == 0 else "BLOCK" if inside <= 2 else "SEARCH"
+    assert kinds_of(made(starts, 6))[0] == abi().numbers[f"XG_{wanted}"]
 
 
 def test_an_interval_may_end_with_its_upper_half() -> None:
@@ -112,8 +130,7 @@ def test_equal_neighbours_become_one_interval(family: int) -> None:
     reader, found = written(tree)
     places = [tables.find(reader, found, family, address) for address in (0, 10, 19, 20, 29, 30)]
     assert places == [(1, 5), (1, 5), (1, 5), (2, 5), (2, 5), (2, 6)]
-    rows = tree.leaves if tree.rows is None else tree.rows
-    assert len(np.unique(rows[["pair", "word"]])) == 3
+    assert tree.rows == 3
 
 
 def test_a_search_begins_where_all_that_it_may_find_is_below() -> None:

@@ -4,7 +4,7 @@
 #ifndef XDPGUARD_ABI_H
 #define XDPGUARD_ABI_H
 
-#define XG_ABI_VERSION 3
+#define XG_ABI_VERSION 4
 #define XG_MAGIC 0x64475058 // "XPGd", first word of the control page and of every blob
 
 // ---- limits -------------------------------------------------------------------------------------------
