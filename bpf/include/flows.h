@@ -16,14 +16,13 @@ struct xg_flows4 { // three flows of IPv4, the latest first; one line
 	u32 rule[3];
 	u32 family; // 4
 };
-// One flow of IPv6; one line. It lies in the first of the two lines that its hash names or, displaced by another flow, in
-// the second (cuckoo hashing; Pagh and Rodler, ESA 2001): a few flows in one line do not drive each other out for ever.
+// One flow of IPv6; one line. It lies in either of the two lines that its hash names, by the throw of a coin: flows of one
+// line so find places that do not drive each other out for ever, which a fixed choice does.
 struct xg_flow6 {
 	u64 src_high, src_low, dst_high, dst_low;
 	u64 rest;
 	u32 rule;
-	u32 other; // the number of its other line
-	u32 pad[3];
+	u32 pad[4];
 	u32 family; // 6
 };
 
@@ -33,6 +32,7 @@ struct flow_key {
 	u64 hash;
 	void *line;
 	u8 *lines; // of the hook
+	u64 *coin;
 };
 
 static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, struct pkt *p)
@@ -41,6 +41,7 @@ static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, st
 	k.ends = p->src_low | p->dst_low << 32;
 	k.rest = p->sport | (u64)p->dport << 16 | (u64)p->l4 << 32 | (u64)p->vlan << 48 | XG_FLOW_VALID;
 	k.hash = flow_hash(p, k.ends, k.rest);
+	k.coin = &cpu->coin;
 	k.lines = cpu->flows + hook * XG_FLOW_LINES * XG_LINE;
 	k.line = k.lines + (k.hash >> XG_FLOW_SHIFT) * XG_LINE;
 	return k;
@@ -99,12 +100,12 @@ static __always_inline void remember(struct flow_key *k, struct pkt *p, u64 rule
 		line->rule[0] = rule;
 		return;
 	}
+	// A linear congruential generator (Knuth, MMIX); its top bit is the coin.
+	u64 coin = *k->coin * 6364136223846793005ULL + 1442695040888963407ULL;
+	*k->coin = coin;
 	struct xg_flow6 *flow = k->line;
-	if (flow->family == 6) {
-		struct xg_flow6 *other = (void *)(k->lines + (u64)(flow->other & (XG_FLOW_LINES - 1)) * XG_LINE);
-		*other = *flow;
-		other->other = k->hash >> XG_FLOW_SHIFT;
-	}
+	if (coin >> 63)
+		flow = (void *)(k->lines + second_line(k) * XG_LINE);
 	flow->family = 6;
 	flow->src_high = p->src_high;
 	flow->src_low = p->src_low;
@@ -112,7 +113,6 @@ static __always_inline void remember(struct flow_key *k, struct pkt *p, u64 rule
 	flow->dst_low = p->dst_low;
 	flow->rest = k->rest;
 	flow->rule = rule;
-	flow->other = second_line(k);
 }
 
 #endif

@@ -41,8 +41,8 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """``levels``: the lowest first. ``leaves``: of IPv4, struct xg_row. ``halves``: of IPv6, all that is below
-    the levels. ``rows``: how many intervals it tells apart.
+    """``levels``: the lowest first. ``leaves``: of IPv4, struct xg_row. ``halves``: of IPv6, all that is
+    below the levels. ``rows``: how many intervals it tells apart.
     """
 
     index: Index
