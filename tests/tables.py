@@ -79,15 +79,16 @@ def _find6(reader: Reader, tree: dict[str, Any], at: int, address: int) -> Place
     found, kind = Place(leaf["pair"][n], leaf["word"][n]), leaf["kinds"] >> 2 * n & 3
     if kind == _NUMBERS["XG_SAME"]:
         return found
-    if leaf["high"][n] != high:
-        low = 0
     if kind == _NUMBERS["XG_SEARCH"]:
-        return _row(reader, tree["rows"] + _search(reader, tree, found, low) * 16)
+        row = _search(reader, tree, found, low if leaf["high"][n] == high else 0)
+        return _row(reader, tree["rows"] + row * 16)
     if kind != _NUMBERS["XG_BLOCK"]:
         raise IndexError(f"kind {kind}")
-    block = reader.struct("xg_block6", tree["blocks"] + found.pair * LINE)
-    n = _branch([*block["low"], (1 << 64) - 1], low)
-    return Place(block["pair"][n], block["word"][n])
+    before = sum(leaf["kinds"] >> 2 * other & 3 == kind for other in range(n))
+    number = (leaf["kinds"] >> _NUMBERS["XG_FIRST_BLOCK"]) + before
+    block = reader.struct("xg_block6", tree["blocks"] + number * _ABI.structs["xg_block6"].size)
+    inside = leaf["high"][n] == high and block["first"] <= low <= block["last"]
+    return Place(block["pair"], block["word"]) if inside else found
 
 
 def _branch(keys: list[int], value: int) -> int:

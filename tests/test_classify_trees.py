@@ -101,18 +101,44 @@ def test_prefixes_longer_than_64_bits_share_one_upper_half() -> None:
     high = 0x20010DB8 << 96
     starts = [0, *(high + (at << 20) for at in range(1, 700)), high + (1 << 64), high + (5 << 64) + 9]
     check(starts, 6)
-    search, block, same = (abi().numbers[f"XG_{name}"] for name in ("SEARCH", "BLOCK", "SAME"))
-    assert kinds_of(made(starts, 6)) == [search, block, same]  # :db8::, :db8:0:5::, and all the rest
+    assert kinds_of(made(starts, 6)) == [
+        kind("SEARCH"),
+        kind("BLOCK"),
+        kind("SAME"),
+    ]  # :db8::, :db8:0:5::, and all the rest
+
+
+def kind(name: str) -> int:
+    return abi().numbers[f"XG_{name}"]
 
 
 @pytest.mark.parametrize("inside", range(6))
-def test_an_upper_half_with_a_few_intervals_is_a_block_and_with_more_a_search(inside: int) -> None:
+def test_an_upper_half_with_more_intervals_than_two_is_searched(inside: int) -> None:
     """So many boundaries in one upper half, and one behind it."""
     high = 9 << 64
     starts = [0, *(high + (at << 40) for at in range(1, inside + 1)), high + (1 << 64)]
     check(starts, 6)
-    wanted = "SAME" if inside == 0 else "BLOCK" if inside <= 2 else "SEARCH"
-    assert kinds_of(made(starts, 6))[0] == abi().numbers[f"XG_{wanted}"]
+    assert kinds_of(made(starts, 6))[0] == kind(["SAME", "BLOCK", "SEARCH"][min(inside, 2)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(65, 128), st.integers(0, 1 << 64)), min_size=1))
+def test_a_prefix_in_an_upper_half_is_a_block(prefixes: list[tuple[int, int, int]]) -> None:
+    """One a half: what is before it is known alike behind it. Of every leaf and place in it."""
+    inside: dict[int, tuple[int, int]] = {}
+    for half, length, low in prefixes:
+        size = 1 << 128 - length
+        first = (3 * half + 1 << 64) + (low % (1 << 64) & -size)
+        inside[half] = first, first + size
+    starts = sorted({0, *(end for ends in inside.values() for end in ends)} - {1 << 128})
+    known = [next((half + 1 for half, (a, b) in inside.items() if a <= start < b), 0) for start in starts]
+    words = np.array(known, dtype=np.uint64) + np.uint64(1000)
+    tree = build(bounds(starts, 128), np.array(known), words)
+    assert set(kinds_of(tree)) <= {kind("SAME"), kind("BLOCK")}
+    reader, found = written(tree)
+    for address in {max(at + near, 0) for at in starts for near in (-1, 0, 1)}:
+        number = known[bisect_right(starts, address) - 1]
+        assert tables.find(reader, found, 6, address) == (number, number + 1000), hex(address)
 
 
 def test_an_interval_may_end_with_its_upper_half() -> None:

@@ -55,22 +55,22 @@ struct xg_row { // an interval
 	__u32 pair; // class among the rules that are specific on both sides; 0: none
 	__u64 word; // as above
 };
-// Three upper halves of IPv6 addresses in which intervals end. Of each: what is known of the addresses that it ends, if
-// that is the same for all of them; else where their lower halves are looked at.
+// Three upper halves of IPv6 addresses in which intervals end, and what is known of the addresses that each ends.
 struct xg_leaf6 {
 	__u64 high[3];
 	__u64 word[3]; // as above; XG_SEARCH: steps of a binary search, 2^steps - 1 lower halves are compared
-	__u32 pair[3]; // as above; XG_BLOCK: number of the block; XG_SEARCH: of the first lower half and row
-	__u32 kinds;   // two bits of each, the first one's the lowest
+	__u32 pair[3]; // as above; XG_SEARCH: number of the first lower half and row
+	__u32 kinds;   // two bits of each, the first one's the lowest; from bit 6 the number of the leaf's first block
 };
-#define XG_SAME 0
-#define XG_BLOCK 1
+#define XG_SAME 0   // all addresses alike
+#define XG_BLOCK 1  // all but those of a block; the leaf's blocks are in the order of their upper halves
 #define XG_SEARCH 2
-struct xg_block6 { // up to three intervals in one upper half: the prefix in it, what is before and what is behind
-	__u64 low[2]; // the highest lower half of the first and of the second
-	__u64 word[3];
-	__u32 pair[3];
-	__u32 pad[3];
+#define XG_FIRST_BLOCK 6
+struct xg_block6 { // of one upper half: the lower halves from first to last, and what is known of them
+	__u64 first, last;
+	__u64 word;
+	__u32 pair;
+	__u32 pad;
 };
 struct xg_addresses { // of one family
 	__u32 fallback;   // the first rule that takes every packet of the family

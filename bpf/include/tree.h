@@ -44,7 +44,7 @@ static __always_inline struct place leaf4(struct blob b, struct xg_tree *t, u64 
 	return found;
 }
 
-// Element n of the words and pairs of an IPv6 leaf or block: n is 0, 1 or 2.
+// Element n of an array of an IPv6 leaf: n is 0, 1 or 2.
 #define NTH(array, n) (*(typeof(&(array)[0]))((u8 *)(array) + (n) * sizeof((array)[0])))
 
 static __always_inline struct place search6(struct blob b, struct xg_tree *t, u64 first, u64 steps, u64 low)
@@ -68,17 +68,21 @@ static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 
 	struct xg_leaf6 *leaf = (struct xg_leaf6 *)line_at(b, (u64)t->leaves + node * XG_LINE);
 	u64 n = LESS64(leaf->high[0], high) + LESS64(leaf->high[1], high);
 	struct place found = {NTH(leaf->pair, n), NTH(leaf->word, n)};
-	u64 kind = leaf->kinds >> (n * 2) & 3;
+	u64 kinds = leaf->kinds, kind = kinds >> (n * 2) & 3;
 	if (kind == XG_SAME)
 		return found;
-	if (NTH(leaf->high, n) != high) // the address lies before all that end in that upper half
-		low = 0;
-	if (kind == XG_SEARCH)
-		return search6(b, t, found.pair, found.word & 31, low);
-	struct xg_block6 *block = (struct xg_block6 *)line_at(b, t->blocks + found.pair * XG_LINE);
-	n = LESS64(block->low[0], low) + LESS64(block->low[1], low);
-	found.pair = NTH(block->pair, n);
-	found.word = NTH(block->word, n);
+	u64 own = NTH(leaf->high, n);
+	if (kind == XG_SEARCH) // an address before all that end in that upper half is the first of them
+		return search6(b, t, found.pair, found.word & 31, own == high ? low : 0);
+	if (own != high)
+		return found;
+	u64 before = kinds & ((1 << (n * 2)) - 1); // each block's lower bit is set
+	u64 number = (kinds >> XG_FIRST_BLOCK) + (before & 1) + (before >> 2 & 1);
+	struct xg_block6 *block = four_at(b, t->blocks + number * sizeof(*block));
+	if (low < block->first || low > block->last)
+		return found;
+	found.pair = block->pair;
+	found.word = block->word;
 	return found;
 }
 

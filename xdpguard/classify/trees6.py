@@ -1,9 +1,9 @@
 """Intervals of IPv6 addresses with what is known of them -> leaves by upper half, and where lower halves are
 told apart.
 
-Pure NumPy. Most upper halves have one or three intervals: a prefix of at most 64 bits ends with one, a longer
-prefix has what is before it and behind it in the same. Those are found in the leaf itself, and in one line
-more.
+Pure NumPy. Most upper halves have one interval or three: a prefix of at most 64 bits ends with one, a longer
+prefix has in the same half what is before it and, alike, what is behind it. Those are found in the leaf itself
+and in half a line more.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from xdpguard.classify.partition import expand
 
 _ABI = abi()
 _LEAF = np.dtype([("high", "<u8", 3), ("word", "<u8", 3), ("pair", "<u4", 3), ("kinds", "<u4")])
-_BLOCK = np.dtype([("low", "<u8", 2), ("word", "<u8", 3), ("pair", "<u4", 3), ("pad", "<u4", 3)])
+_BLOCK = np.dtype([("first", "<u8"), ("last", "<u8"), ("word", "<u8"), ("pair", "<u4"), ("pad", "<u4")])
 if _LEAF.itemsize != _ABI.structs["xg_leaf6"].size or _BLOCK.itemsize != _ABI.structs["xg_block6"].size:
     raise AssertionError("abi.h and classify/trees6.py disagree on struct xg_leaf6 or xg_block6")
 PER_LEAF = 3
+_SHIFT = _ABI.numbers["XG_FIRST_BLOCK"]
 _SAME, _BLOCK_OF, _SEARCH = (_ABI.numbers[f"XG_{name}"] for name in ("SAME", "BLOCK", "SEARCH"))
 MOST = 0xFFFFFFFFFFFFFFFF
 
@@ -51,10 +52,9 @@ def halves(starts: Bounds, rows: NDArray[Any]) -> Halves:
     counts = np.diff(np.r_[first, len(high)])
     # An address behind all that end in its upper half lies in the next interval: one more than is compared.
     compared = counts - (low[first + counts - 1] == MOST)
-    kinds = np.select([compared == 0, compared <= PER_LEAF - 1], [_SAME, _BLOCK_OF], _SEARCH)
     word, pair = rows["word"][first], rows["pair"][first]
-    blocks = _blocks(first[kinds == _BLOCK_OF], compared[kinds == _BLOCK_OF], low, rows)
-    pair[kinds == _BLOCK_OF], word[kinds == _BLOCK_OF] = np.arange(len(blocks)), 0
+    blocks, is_block = _blocks(first, compared, low, rows)
+    kinds = np.select([compared == 0, is_block], [_SAME, _BLOCK_OF], _SEARCH)
     searched = kinds == _SEARCH
     lows, found, steps = _searches(first[searched], compared[searched], low, rows)
     word[searched] = steps
@@ -62,14 +62,18 @@ def halves(starts: Bounds, rows: NDArray[Any]) -> Halves:
     return Halves(high[first], _leaves(high[first], word, pair, kinds), blocks, lows, found)
 
 
-def _blocks(first: Numbers, compared: Numbers, low: NDArray[np.uint64], rows: NDArray[Any]) -> NDArray[Any]:
-    made = np.zeros(len(first), dtype=_BLOCK)
-    for place in range(PER_LEAF):
-        at = first + np.minimum(place, compared)
-        made["word"][:, place], made["pair"][:, place] = rows["word"][at], rows["pair"][at]
-        if place < PER_LEAF - 1:
-            made["low"][:, place] = np.where(place < compared, low[at], np.uint64(MOST))
-    return made
+def _blocks(
+    first: Numbers, compared: Numbers, low: NDArray[np.uint64], rows: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The blocks, and which upper halves have one: what is behind the second interval must be as before it."""
+    second, behind = first + np.minimum(compared, 1), first + np.minimum(compared, 2)
+    alike = (rows["word"][behind] == rows["word"][first]) & (rows["pair"][behind] == rows["pair"][first])
+    chosen = (compared == 1) | (compared == 2) & alike
+    made = np.zeros(int(chosen.sum()), dtype=_BLOCK)
+    made["first"] = low[first[chosen]] + np.uint64(1)
+    made["last"] = np.where(compared[chosen] == 2, low[second[chosen]], np.uint64(MOST))
+    made["word"], made["pair"] = rows["word"][second[chosen]], rows["pair"][second[chosen]]
+    return made, chosen
 
 
 def _searches(
@@ -91,6 +95,7 @@ def _leaves(
     made = np.zeros((len(high) + padding) // PER_LEAF, dtype=_LEAF)
     for name, values in (("high", high), ("word", word), ("pair", pair)):
         made[name] = np.r_[values, np.repeat(values[-1:], padding)].reshape(-1, PER_LEAF)
-    shifts = np.arange(PER_LEAF) * 2
-    made["kinds"] = (np.r_[kinds, np.repeat(kinds[-1:], padding)].reshape(-1, PER_LEAF) << shifts).sum(axis=1)
+    by_leaf = np.r_[kinds, np.repeat(_SAME, padding)].reshape(-1, PER_LEAF)
+    blocks = (by_leaf == _BLOCK_OF).sum(axis=1)
+    made["kinds"] = (by_leaf << np.arange(PER_LEAF) * 2).sum(axis=1) | (np.cumsum(blocks) - blocks) << _SHIFT
     return made
