@@ -2,7 +2,7 @@
 told apart.
 
 Pure NumPy. Most upper halves have one interval or three: a prefix of at most 64 bits ends with one, a longer
-prefix has in the same half what is before it and, alike, what is behind it. Those are found in the leaf itself
+prefix has in its half what is before it and, alike, what is behind it. Those are found in the leaf itself and
 and in half a line more.
 """
 
