@@ -3,7 +3,7 @@ told apart.
 
 Pure NumPy. Most upper halves have one interval or three: a prefix of at most 64 bits ends with one, a longer
 prefix has in its half what is before it and, alike, what is behind it. Those are found in the leaf itself and
-and in half a line more.
+in half a line more.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def halves(starts: Bounds, rows: NDArray[Any]) -> Halves:
 def _blocks(
     first: Numbers, compared: Numbers, low: NDArray[np.uint64], rows: NDArray[Any]
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The blocks, and which upper halves have one: what is behind the second interval must be as before it."""
+    """The blocks, and which upper halves have one: behind the second interval it must be as before it."""
     second, behind = first + np.minimum(compared, 1), first + np.minimum(compared, 2)
     alike = (rows["word"][behind] == rows["word"][first]) & (rows["pair"][behind] == rows["pair"][first])
     chosen = (compared == 1) | (compared == 2) & alike
