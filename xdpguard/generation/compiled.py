@@ -15,6 +15,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from typing import Any
 from xdpguard import abi
 from xdpguard.classify.tables import MAX_BYTES, Draft, Gap
 from xdpguard.errors import KernelError
-from xdpguard.generation.outline import Outline, Redirecting, outline
+from xdpguard.generation.outline import Outline, Redirecting, named, outline
 from xdpguard.kernel import kept
+from xdpguard.kernel.meanwhile import meanwhile
 from xdpguard.rules.model import RuleSet
 from xdpguard.rules.report import Report
 from xdpguard.rules.source import Sources, shown_path
@@ -33,6 +35,8 @@ MOST_FILES, MOST_BYTES = 16, 256 << 20
 """Kept at a time."""
 _MOST_OF_ONE = 2 * MAX_BYTES
 _LENGTH_BYTES = 4
+_MANY = 20_000
+"""From so many rules on, what is told of single ones is worth another process."""
 _PACKED = ("names", "places")
 
 Say = Callable[[str], None]
@@ -46,12 +50,20 @@ class Compiled:
 
 def of(ruleset: RuleSet) -> Compiled:
     """Compile. RulesError: over a limit. KernelError: no memory."""
-    from xdpguard.classify.compile import draft  # NumPy, which what is kept does not need
+    count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
+
+    def joined() -> bytes:
+        names, places = named(ruleset)
+        return len(names).to_bytes(_LENGTH_BYTES, "little") + names + places
 
     try:
-        return Compiled(outline(ruleset), draft(ruleset))
+        with meanwhile(joined) if count >= _MANY else nullcontext(joined) as told:
+            from xdpguard.classify.compile import draft  # NumPy, which what is kept does not need
+
+            made, data = draft(ruleset), told()
+        end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+        return Compiled(outline(ruleset, (data[_LENGTH_BYTES:end], data[end:])), made)
     except MemoryError as error:
-        count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
         raise KernelError(f"{ruleset.file}: no memory to compile {count} rules; nothing changed") from error
 
 

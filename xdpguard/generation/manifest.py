@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xdpguard.abi import abi
+from xdpguard.rules.many import Rules
 from xdpguard.rules.model import Action, Hook, RuleSet
 
 _LEVEL = 1  # zlib: fast
@@ -73,9 +74,8 @@ def packed(ruleset: RuleSet) -> bytes:
 
 
 def _columns(hook: Hook) -> list[list[str] | list[int]]:
-    rules = hook.rules
-    names, keys = [rule.name for rule in rules], [rule.key for rule in rules]
-    return [names, [_WORDS[rule.action] for rule in rules], keys, [rule.line for rule in rules]]
+    rules = Rules.of(hook.rules)
+    return [rules.names, [_WORDS[action] for action in rules.actions], rules.keys, rules.lines]
 
 
 def unpacked(data: bytes) -> tuple[tuple[NamedRule, ...], tuple[NamedRule, ...]]:
