@@ -106,6 +106,15 @@ def unload(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def restore(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.restore import restore as verb
+
+    failed = verb(arguments.interface, arguments.netns, say)
+    for error in failed:
+        report(error)
+    return failed[0].exit_code if failed else 0
+
+
 def status(arguments: argparse.Namespace) -> int:
     from xdpguard.guard.status import status as verb
     from xdpguard.ui.status import render
@@ -203,6 +212,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "confirm": confirm,
     "rollback": rollback,
     "unload": unload,
+    "restore": restore,
     "status": status,
     "stats": stats,
     "trace": trace,

@@ -31,6 +31,7 @@ EXAMPLES = {
     "confirm": "xdpguard confirm -i eth0",
     "rollback": "xdpguard rollback -i eth0",
     "unload": "xdpguard unload -i eth0",
+    "restore": "xdpguard restore -i eth0",
     "status": "xdpguard status --format json",
     "stats": "xdpguard stats -i eth0 --by rule --watch 1",
     "trace": "xdpguard trace -tio --container web,db --port 443 --format json",
@@ -127,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(commands, "confirm", "keep the rules that were loaded with --confirm")
     _verb(commands, "rollback", "go back to the previous rules; a second time: forward again")
     _verb(commands, "unload", "remove xdpguard's programs, maps and counters from the interface")
+    _one_interface(_command(commands, "restore", "load again what was confirmed last, after a reboot"))
     _status(commands)
     _stats(commands)
     _trace(commands)

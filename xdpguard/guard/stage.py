@@ -15,11 +15,11 @@ from xdpguard.classify.tables import Tables, Target
 from xdpguard.errors import NotLoadedError, UsageError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.generation.compiled import Compiled
-from xdpguard.guard import accounting, attach, observe, preflight, programs, repair, targets
+from xdpguard.guard import accounting, attach, confirmed, observe, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
-from xdpguard.kernel.maps import MapSet, Word
+from xdpguard.kernel.maps import ACCOUNTS, MapSet, Word
 from xdpguard.kernel.sizes import Size
 
 Say = Callable[[str], None]
@@ -94,6 +94,13 @@ class Staged:
         self.steps.undo.pop_all()
         with self.steps.keep:
             self._finish()
+
+    def keep(self) -> None:
+        """For ``restore``; a record that waits for its confirmation is kept, but does not come back yet."""
+        if self.target is None:
+            return
+        record = confirmed.Record(self.mode, ACCOUNTS in self.target.fds, self.request.rules.files)
+        confirmed.note(self.found, self.target, self.request.say, record)
 
     def _finish(self) -> None:
         if self.target is None:

@@ -8,7 +8,7 @@ from functools import partial
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation import slots
-from xdpguard.guard import attach, targets
+from xdpguard.guard import attach, confirmed, targets
 from xdpguard.guard.chosen import chosen
 from xdpguard.guard.repair import drop_left_over, repair, sweep
 from xdpguard.kernel import pins
@@ -75,6 +75,7 @@ def _confirm(found: Found, say: Say) -> Step:
         if slots.expired(current.word):
             raise KernelError(f"{name}: cannot confirm: it came too late: the rules before are in force")
         current.word = Word(word.active, word.previous)
+        confirmed.note(found, current, say)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
 
     return keep
@@ -90,6 +91,7 @@ def _rollback(found: Found, say: Say) -> Step:
     def swap() -> None:
         current.put("flags", current.get("flags") & ~_FELL_BACK)
         current.word = Word(word.previous, word.active)
+        confirmed.note(found, current, say)
         what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
         say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
 
@@ -116,6 +118,7 @@ def _take_off(found: Found, say: Say) -> None:
         raise type(error)(f"{why}; {half}") from error
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
+    confirmed.forget(found)
     found.delivery.remove()
     for place in pins.of(found.identity.inode, found.link.ifindex):
         pins.remove(place)

@@ -12,7 +12,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 FOLDER = Path("/var/cache/xdpguard")
@@ -67,19 +67,36 @@ def _distrust(status: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR
 
 def write(path: Path, *parts: bytes | memoryview) -> None:
     """Keep these parts, joined, if the folder can be had: the file is whole or not there."""
+    with contextlib.suppress(OSError):
+        _write(path, parts, lasting=False)
+
+
+def write_lasting(path: Path, *parts: bytes | memoryview) -> None:
+    """The same, on the disk when it returns: it is there after a power cut. OSError: it cannot be kept."""
+    _write(path, parts, lasting=True)
+    for folder in (path.parent, path.parent.parent):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _write(path: Path, parts: Sequence[bytes | memoryview], *, lasting: bool) -> None:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
-            try:
-                file.writelines((digest.digest(), *parts))
-                file.flush()
-                Path(file.name).rename(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
+        try:
+            file.writelines((digest.digest(), *parts))
+            file.flush()
+            if lasting:
+                os.fsync(file.fileno())
+            Path(file.name).rename(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
 
 
 def renew(path: Path) -> None:
