@@ -57,7 +57,7 @@ def note(found: Found, current: MapSet, say: Say, record: Record | None = None) 
 def _note(folder: Path, current: MapSet, record: Record | None) -> None:
     word = current.word
     held = {slot: slots.loaded_at(current, slot) for slot in range(1, SLOTS)}
-    if record is not None:
+    if record is not None and record.files:
         _store(folder / _name(held[word.active]), record)
     pending = bool(word.deadline_ms) and not slots.expired(word)
     confirmed = word.previous if pending else slots.in_force(word)
@@ -116,7 +116,7 @@ def _home(inode: int) -> str | None:
         if Path("/proc/1/ns/net").stat().st_ino == inode:
             return _HOST
     except OSError:
-        return None
+        pass  # closed to us: then it is known by a name, or not at all
     return netns.names().get(inode)
 
 

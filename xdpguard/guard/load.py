@@ -72,7 +72,6 @@ def _finish(staged: Staged) -> str:
     """Clean up behind one interface; what failed, or nothing: it must not keep the others from theirs."""
     try:
         staged.finish()
-        staged.keep()
     except (XdpguardError, OSError) as error:
         return f"{staged.found.link.name}: {error}"
     return ""

@@ -94,8 +94,9 @@ class Staged:
         self.steps.undo.pop_all()
         with self.steps.keep:
             self._finish()
+            self._keep()
 
-    def keep(self) -> None:
+    def _keep(self) -> None:
         """For ``restore``; a record that waits for its confirmation is kept, but does not come back yet."""
         if self.target is None:
             return
