@@ -109,10 +109,21 @@ def unload(arguments: argparse.Namespace) -> int:
 def restore(arguments: argparse.Namespace) -> int:
     from xdpguard.guard.restore import restore as verb
 
-    failed = verb(arguments.interface, arguments.netns, say)
-    for error in failed:
-        report(error)
-    return failed[0].exit_code if failed else 0
+    found = []
+    for one in verb(arguments.interface, arguments.netns, say, force=arguments.force):
+        found.append(one)
+        if one.error is not None:
+            report(one.error)
+        if one.unfiltered:
+            hooks = " and ".join(one.unfiltered)
+            say(f"{place(one.interface, one.netns)}: xdpguard does not filter its {hooks}")
+    if any(one.result == "restored" for one in found):
+        _seed_owners()
+    if arguments.format == "json":
+        from xdpguard.ui.jsondoc import restore_document
+
+        emit(restore_document(found))
+    return next((one.error.exit_code for one in found if one.error is not None), 0)
 
 
 def status(arguments: argparse.Namespace) -> int:

@@ -1,155 +1,131 @@
-"""The rules that come back after a reboot: what was loaded and is confirmed, kept on the disk.
+"""Which rule set comes back after a reboot: the one that was confirmed last.
 
-A record is a load with the bytes of every file that it read. The one of the generation in force is marked;
-``confirm`` and ``rollback`` only move the mark. What must never break: rules that wait for a confirmation are
-never marked, so that no reboot brings back what nobody has confirmed.
+What must never break: rules that wait for a confirmation, or did not get it, are never marked; and a command
+that is killed at any point leaves the mark on rules that were in force and confirmed. So the record of a load
+is stored before it is live, the mark moves after the control word, and whatever command comes next puts right
+a mark that one did not get to (guard/repair.py): ``note`` asks the maps alone.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import contextlib
+from collections.abc import Callable
 
-from xdpguard.errors import KernelError
+from xdpguard.abi import abi
+from xdpguard.errors import NotLoadedError
 from xdpguard.generation import slots
-from xdpguard.kernel import kept, netns
+from xdpguard.guard.records import Record, Records
+from xdpguard.kernel import kept, link, netns
 from xdpguard.kernel.discover import Found
-from xdpguard.kernel.maps import SLOTS, MapSet
+from xdpguard.kernel.maps import MapSet
 
-FOLDER = Path("/var/lib/xdpguard")
-_HOST = "-"  # the network namespace of the first process
-_MARK = "confirmed"
-_MOST = 1 << 30
-_LENGTH_BYTES = 4
 Say = Callable[[str], None]
+_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """``files``: path -> bytes, the rule file first. ``mode``: native or generic, as it came to be."""
+def records(inode: int, interface: str) -> Records | None:
+    """None: of a network namespace without a name, to which nothing can come back after a reboot."""
+    if inode == netns.first():
+        return Records(None, interface)
+    name = netns.names().get(inode)
+    return None if name is None else Records(name, interface)
 
-    mode: str
-    account_owners: bool
-    files: dict[str, bytes]
+
+def unnamed() -> str:
+    """Why there are no records of a namespace."""
+    if netns.first() is not None:
+        return "this network namespace has no name: nothing of it is kept"
+    return "/proc/1/ns/net is closed to the caller: whether this is the host's network namespace is not known"
 
 
-def note(found: Found, current: MapSet, say: Say, record: Record | None = None) -> None:
-    """After a command: mark what is confirmed now. ``record``: of the generation that was just loaded.
+def store(found: Found, target: MapSet, slot: int, record: Record) -> tuple[str, Callable[[], None]]:
+    """Keep what was staged in a slot. Why it cannot be, or ""; and how to take it back."""
+    where = records(found.identity.inode, found.link.name)
+    loaded_at = slots.loaded_at(target, slot)
+    if where is None or loaded_at is None or not record.files:
+        return (unnamed() if where is None else ""), _nothing
+    try:
+        path = where.store(loaded_at, record)
+    except (OSError, kept.Distrusted) as error:
+        return _why(error, where), _nothing
+    return "", lambda: path.unlink(missing_ok=True)
 
-    Nothing is kept of a namespace without a name: there is none to come back to after a reboot.
+
+def note(found: Found, current: MapSet, say: Say | None = None, *, unkept: str = "") -> None:
+    """After a command: mark what is confirmed now, and drop what cannot be gone back to.
+
+    ``unkept``: why what was just loaded is not kept. ``say``: to warn if what is in force is not what comes
+    back.
     """
-    home = _home(found.identity.inode)
-    if home is None:
-        return
-    folder = FOLDER / home / found.link.name
-    try:
-        _note(folder, current, record)
-    except OSError as error:
-        say(
-            f"warning: {found.link.name}: {folder}: {error.strerror}: `xdpguard restore` does not bring "
-            "these rules back after a reboot"
-        )
-
-
-def _note(folder: Path, current: MapSet, record: Record | None) -> None:
-    word = current.word
-    held = {slot: slots.loaded_at(current, slot) for slot in range(1, SLOTS)}
-    if record is not None and record.files:
-        _store(folder / _name(held[word.active]), record)
-    pending = bool(word.deadline_ms) and not slots.expired(word)
-    confirmed = word.previous if pending else slots.in_force(word)
-    _mark(folder, held.get(confirmed))
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if path.name not in {_MARK, *map(_name, held.values())}:
-            path.unlink(missing_ok=True)
-
-
-def forget(found: Found) -> None:
-    """Nothing of this interface comes back."""
-    home = _home(found.identity.inode)
-    if home is None:
-        return
-    folder = FOLDER / home / found.link.name
-    for path in [folder / _MARK, *(folder.iterdir() if folder.is_dir() else ())]:
-        path.unlink(missing_ok=True)
-    for empty in (folder, folder.parent):
+    where = records(found.identity.inode, found.link.name)
+    brings = "brings back nothing"
+    if where is None:
+        why = unkept or unnamed()
+    else:
         try:
-            empty.rmdir()
-        except OSError:
-            return  # not there, or another interface's records are
+            why = unkept or _mark(where, current)
+            if where.marked() is not None:
+                brings = "brings back the rules that were confirmed before"
+        except OSError as error:
+            why, brings = unkept or _why(error, where), "may bring back other rules than these"
+    if why and say is not None:
+        say(f"warning: {found.link.name}: after a reboot `xdpguard restore` {brings}: {why}")
 
 
-def marked() -> Iterator[tuple[str | None, str]]:
-    """(network namespace, None: the host's; interface) of all that come back."""
-    for mark in sorted(FOLDER.glob(f"*/*/{_MARK}")):
-        home = mark.parent.parent.name
-        yield None if home == _HOST else home, mark.parent.name
+def _mark(where: Records, current: MapSet) -> str:
+    """Why that in force which is confirmed does not come back, or "". OSError."""
+    word = current.word
+    waiting = bool(word.deadline_ms)
+    # Rules that a fallback left in force were not chosen by anybody: no rules least of all.
+    chosen = not waiting and not current.get("flags") & _FELL_BACK
+    slot = word.previous if waiting else word.active
+    loaded_at = None if slot == slots.BUILTIN else slots.loaded_at(current, slot)
+    is_kept = loaded_at is not None and where.mark(loaded_at)
+    forgotten = False
+    if chosen and not is_kept:
+        marked = where.marked()
+        # Someone went back from what is marked; or, if it is older, what replaced it could not be kept.
+        if loaded_at is None or (marked is not None and marked > loaded_at):
+            forgotten = where.unmark()
+    times = (slots.loaded_at(current, one) for one in {word.active, word.previous} - {slots.BUILTIN})
+    with contextlib.suppress(OSError):  # it is only in the way
+        where.prune(one for one in times if one is not None)
+    if loaded_at is None:
+        return "no rules are in force" if forgotten else ""
+    return "these rules are not kept on the disk" if chosen and not is_kept else ""
 
 
-def read(home: str | None, interface: str) -> Record:
-    """What comes back. KernelError: nothing does, or it cannot be trusted, and why."""
-    folder = FOLDER / (_HOST if home is None else home) / interface
+def forget(found: Found, say: Say) -> bool:
+    """Nothing of this interface comes back. False: nothing would have."""
+    where = records(found.identity.inode, found.link.name)
+    return where is not None and _forget(where, say)
+
+
+def forget_gone(interface: str, name: str | None, say: Say) -> bool:
+    """The same of an interface, or of a namespace with this name, that is not there any more."""
     try:
-        data = kept.read(folder / (folder / _MARK).readlink(), _MOST)
-        return _decoded(data)
-    except OSError:
-        raise KernelError(f"{interface}: no confirmed rules are kept in {folder}; nothing changed") from None
-    except kept.Distrusted as why:
-        raise KernelError(f"{interface}: {why}; nothing changed") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise KernelError(
-            f"{folder}: not as it was written ({type(error).__name__}); nothing changed"
-        ) from error
-
-
-def is_host() -> bool:
-    """Is the caller's network namespace that of the first process?"""
-    return _home(netns.identity().inode) == _HOST
-
-
-def _home(inode: int) -> str | None:
-    """The name of a network namespace by which it is found after a reboot; None: it has none."""
+        inode = netns.inside(name, netns.identity).inode
+    except NotLoadedError:
+        return name is not None and _forget(Records(name, interface), say)
     try:
-        if Path("/proc/1/ns/net").stat().st_ino == inode:
-            return _HOST
-    except OSError:
-        pass  # closed to us: then it is known by a name, or not at all
-    return netns.names().get(inode)
+        netns.inside(name, link.find, interface)
+    except NotLoadedError:
+        where = records(inode, interface)
+        return where is not None and _forget(where, say)
+    return False
 
 
-def _name(loaded_at: float | None) -> str:
-    return f"{loaded_at!r}.rules"
+def _forget(where: Records, say: Say) -> bool:
+    try:
+        return where.forget()
+    except OSError as error:
+        say(f"warning: {where.interface}: {_why(error, where)}: `xdpguard restore` may bring its rules back")
+        return False
 
 
-def _mark(folder: Path, loaded_at: float | None) -> None:
-    mark, wanted = folder / _MARK, folder / _name(loaded_at)
-    if loaded_at is None or not wanted.exists():  # no rules, or loaded before records were kept
-        mark.unlink(missing_ok=True)
-        return
-    new = folder / f"{_MARK}.new"
-    new.unlink(missing_ok=True)
-    new.symlink_to(wanted.name)
-    new.rename(mark)
+def _why(error: OSError | kept.Distrusted, where: Records) -> str:
+    return str(error) if isinstance(error, kept.Distrusted) else f"{where.folder}: {error.strerror}"
 
 
-def _store(place: Path, record: Record) -> None:
-    head: dict[str, Any] = {
-        "mode": record.mode,
-        "account_owners": record.account_owners,
-        "files": [(path, len(data)) for path, data in record.files.items()],
-    }
-    data = json.dumps(head).encode()
-    kept.write_lasting(place, len(data).to_bytes(_LENGTH_BYTES, "little"), data, *record.files.values())
-
-
-def _decoded(data: memoryview) -> Record:
-    start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    head = json.loads(bytes(data[_LENGTH_BYTES:start]))
-    files = {}
-    for path, size in head["files"]:
-        files[path] = bytes(data[start : start + size])
-        start += size
-    return Record(head["mode"], head["account_owners"], files)
+def _nothing() -> None:
+    """There is nothing to take back."""
