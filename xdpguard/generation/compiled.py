@@ -14,9 +14,9 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,11 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
+    """``files``: path -> bytes of every file that was read for it, the rule file first."""
+
     outline: Outline
     draft: Draft
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def of(ruleset: RuleSet) -> Compiled:
@@ -67,18 +70,19 @@ def of(ruleset: RuleSet) -> Compiled:
         raise KernelError(f"{ruleset.file}: no memory to compile {count} rules; nothing changed") from error
 
 
-def read(path: str, say: Say, *, verbose: bool = False) -> Compiled:
+def read(path: str, say: Say, *, verbose: bool = False, files: Mapping[str, bytes] | None = None) -> Compiled:
     """A rule file, compiled now or kept; its notes are said. ``verbose``: also which of both, and why.
+    ``files``: what to take for it and for the files that it names.
 
     Raises as ``load_file`` and ``of``.
     """
     tell = say if verbose else lambda text: None
-    sources = Sources()
+    sources = Sources(files)
     place = _place(path, sources)
     found = _kept(place, sources, tell) if place is not None else None
     if found is not None:
         _say_all(found.outline.notes, say)
-        return found
+        return dataclasses.replace(found, files=sources.held())
     from xdpguard.rules.parse import load_file  # the parser, of which the same holds
 
     ruleset = load_file(path, thorough=False, sources=sources)
@@ -87,7 +91,7 @@ def read(path: str, say: Say, *, verbose: bool = False) -> Compiled:
     if place is not None:
         kept.write(place, *_encoded(made, place, sources))
         kept.trim(SUFFIX, MOST_FILES, MOST_BYTES)
-    return made
+    return dataclasses.replace(made, files=sources.held())
 
 
 def _say_all(notes: tuple[str, ...], say: Say) -> None:
