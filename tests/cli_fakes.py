@@ -66,9 +66,10 @@ Files = dict[str, RuleSet | XdpguardError]
 
 
 @pytest.fixture
-def no_verb_is_real(install: Install) -> None:
-    """A test that forgets to replace a verb must fail here, never touch the machine."""
-    for name in ("guard.load", "guard.verbs", "guard.status", "stats.read"):
+def no_verb_is_real(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that forgets to replace a verb must fail here, never touch the machine nor ask about it."""
+    monkeypatch.setattr("xdpguard.kernel.owners.needed", lambda: False)
+    for name in ("guard.load", "guard.verbs", "guard.restore", "guard.status", "stats.read"):
         install(name)
 
 

@@ -21,7 +21,7 @@ _ABI = abi()
 _NUMBERS = _ABI.numbers
 _SMALL = ("XG_SPORT", "XG_DPORT", "XG_L4", "XG_VLAN")
 NO_RULE, LEVELS = _NUMBERS["XG_NO_RULE"], _NUMBERS["XG_TREE_LEVELS"]
-MOST_STEPS = 22  # of tree.h, leaf6
+MOST_STEPS = 22  # of tree.h, search6
 PAIR_HASH = 0x9E3779B97F4A7C15  # XG_PAIR_HASH of classify.h
 # Lane, its lowest bit, and the guard bit above it.
 LANES = {"sport": (0, 16), "dport": (17, 33), "l4": (34, 41), "vlan": (42, 48), "broad": (49, 63)}
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 # ---- addresses ------------------------------------------------------------------------------------------
 def find(reader: Reader, tree: dict[str, Any], family: int, address: int) -> Place:
     """What the tree knows of an address."""
-    key, bits = (4, 32) if family == 4 else (8, 64)
+    key = 4 if family == 4 else 8
     value = address if family == 4 else address >> 64
     stretch = min(max(value - tree["base"], 0) >> tree["shift"], tree["most"])
     entry = reader.load(tree["index"] + stretch * 4, 4)
@@ -60,12 +60,35 @@ def find(reader: Reader, tree: dict[str, Any], family: int, address: int) -> Pla
             reader.line(tree["level"][level] + node * LINE, key, key), value
         )
     leaf = tree["leaves"] + node * LINE
-    at = leaf + _branch(reader.line(leaf, bits // 8, 16), value) * 16
     if family == 6:
-        at = tree["rows"] + _low_half(reader, tree, reader.struct("xg_head", at), address) * 16
+        return _find6(reader, tree, leaf, address)
+    at = leaf + _branch(reader.line(leaf, 4, 16), value) * 16
+    return _row(reader, at)
+
+
+def _row(reader: Reader, at: int) -> Place:
     return Place(
         reader.load(at + _ABI.offset("xg_row.pair"), 4), reader.load(at + _ABI.offset("xg_row.word"), 8)
     )
+
+
+def _find6(reader: Reader, tree: dict[str, Any], at: int, address: int) -> Place:
+    high, low = address >> 64, address & (1 << 64) - 1
+    leaf = reader.struct("xg_leaf6", at)
+    n = _branch(leaf["high"], high)
+    found, kind = Place(leaf["pair"][n], leaf["word"][n]), leaf["kinds"] >> 2 * n & 3
+    if kind == _NUMBERS["XG_SAME"]:
+        return found
+    if kind == _NUMBERS["XG_SEARCH"]:
+        row = _search(reader, tree, found, low if leaf["high"][n] == high else 0)
+        return _row(reader, tree["rows"] + row * 16)
+    if kind != _NUMBERS["XG_BLOCK"]:
+        raise IndexError(f"kind {kind}")
+    before = sum(leaf["kinds"] >> 2 * other & 3 == kind for other in range(n))
+    number = (leaf["kinds"] >> _NUMBERS["XG_FIRST_BLOCK"]) + before
+    block = reader.struct("xg_block6", tree["blocks"] + number * _ABI.structs["xg_block6"].size)
+    inside = leaf["high"][n] == high and block["first"] <= low <= block["last"]
+    return Place(block["pair"], block["word"]) if inside else found
 
 
 def _branch(keys: list[int], value: int) -> int:
@@ -75,14 +98,13 @@ def _branch(keys: list[int], value: int) -> int:
     return sum(key < value for key in keys[:-1])
 
 
-def _low_half(reader: Reader, tree: dict[str, Any], head: dict[str, Any], address: int) -> int:
-    """The number of the row."""
-    steps: int = head["steps"] if head["high"] == address >> 64 else 0
-    if steps > MOST_STEPS:
-        raise IndexError(f"{steps} steps; the programs take {MOST_STEPS}")
-    at: int = head["first"]
-    for step in reversed(range(steps)):
-        if reader.load(tree["lows"] + (at + (1 << step) - 1) * 8, 8) < address & (1 << 64) - 1:
+def _search(reader: Reader, tree: dict[str, Any], found: Place, low: int) -> int:
+    """The number of the row; ``found`` says where the search begins, and its steps."""
+    if found.word > MOST_STEPS:
+        raise IndexError(f"{found.word} steps; the programs take {MOST_STEPS}")
+    at: int = found.pair
+    for step in reversed(range(found.word)):
+        if reader.load(tree["lows"] + (at + (1 << step) - 1) * 8, 8) < low:
             at += 1 << step
     return at
 
@@ -161,11 +183,11 @@ def first_wide(reader: Reader, header: dict[str, Any], packet: Indices, classes:
     for table, value in zip((header["small"][_NUMBERS[name]] for name in _SMALL), values, strict=True):
         page = reader.load(table["pages"] + (value >> 8) * 2, 2)
         number = reader.load(table["entries"] + (page * 256 + (value & 255)) * 2, 2)
-        classes = [*classes, table["classes"] + number * header["class_stride"]]
-    for block in bits(every(classes, 0, 8)):
-        if block >= _NUMBERS["XG_MAX_BLOCKS"]:
-            raise IndexError(f"block {block}")
-        vectors = [reader.load(offset + 8 + block * 4, 4) for offset in classes]
+        classes = [*classes, table["classes"] + number * 4 * _NUMBERS["XG_MAX_BLOCKS"]]
+    if header["wide_blocks"] > _NUMBERS["XG_MAX_BLOCKS"]:
+        raise IndexError(f"{header['wide_blocks']} blocks")
+    for block in range(header["wide_blocks"]):
+        vectors = [reader.load(offset + block * 4, 4) for offset in classes]
         for word in bits(every(vectors, 0, 8)):
             rules = bits(every(vectors, 8 + word * 8, 8))
             if rules:

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from xdpguard.abi import abi
-from xdpguard.classify import pairs
-from xdpguard.classify.columns import columns
+from xdpguard.classify import engine, pairs
+from xdpguard.classify.columns import Numbers, columns
 from xdpguard.classify.engine import Engine, build
 from xdpguard.classify.groups import MAX_LIST, Conditions, Placed
 from xdpguard.classify.split import Group
@@ -124,6 +124,19 @@ def test_a_list_has_room_for_so_many_rules_and_its_tail_is_wide() -> None:
     found = made(*on_host(MAX_LIST + 3))
     assert found.groups[4] == {**dict.fromkeys(Group, 0), Group.SRC: MAX_LIST, Group.WIDE: 3}
     assert found.wide.rules.tolist() == [MAX_LIST, MAX_LIST + 1, MAX_LIST + 2]
+
+
+def test_a_list_that_overflows_costs_no_second_making_of_the_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    made_pairs = engine._Attempt.add_pairs
+    families: list[int] = []
+
+    def counted(self: engine._Attempt, view: engine._View, group: Numbers) -> None:
+        families.append(view.family)
+        made_pairs(self, view, group)
+
+    monkeypatch.setattr(engine._Attempt, "add_pairs", counted)
+    assert groups(match(NEAR, NEAR), *on_host(MAX_LIST + 3))[Group.WIDE] == 3
+    assert families == [4, 6]
 
 
 def test_a_list_ends_behind_the_rule_that_takes_everything_there() -> None:

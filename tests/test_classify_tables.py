@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import permutations
 from random import Random
@@ -45,7 +45,7 @@ def rule_set(*matches: Match) -> RuleSet:
     return RuleSet("test.yaml", Hook(Action.PASS, rules), Hook(Action.PASS, rules))
 
 
-def linear(rules: tuple[Rule, ...], packet: oracle.Packet) -> int | None:
+def linear(rules: Sequence[Rule], packet: oracle.Packet) -> int | None:
     return next((at for at, rule in enumerate(rules) if oracle.matches(rule.match, packet)), None)
 
 

@@ -90,11 +90,55 @@ def test_addresses_before_and_behind_the_index_are_in_its_first_and_last_stretch
     check(starts, family, {0, 1, base - 1, starts[-1] + 1, starts[-1] * 2 % (1 << bits), (1 << bits) - 1})
 
 
-def test_prefixes_longer_than_64_bits_share_one_head() -> None:
+def kinds_of(tree: Tree) -> list[int]:
+    """Of the upper halves in which intervals end."""
+    assert tree.halves is not None
+    found = [int(leaf) >> 2 * place & 3 for leaf in tree.leaves["kinds"] for place in range(3)]
+    return found[: len(tree.halves.highs)]
+
+
+def test_prefixes_longer_than_64_bits_share_one_upper_half() -> None:
     high = 0x20010DB8 << 96
     starts = [0, *(high + (at << 20) for at in range(1, 700)), high + (1 << 64), high + (5 << 64) + 9]
     check(starts, 6)
-    assert len(made(starts, 6).leaves) == 4  # the heads of :db8::, of its neighbours, and of all the rest
+    assert kinds_of(made(starts, 6)) == [
+        kind("SEARCH"),
+        kind("BLOCK"),
+        kind("SAME"),
+    ]  # :db8::, :db8:0:5::, and all the rest
+
+
+def kind(name: str) -> int:
+    return abi().numbers[f"XG_{name}"]
+
+
+@pytest.mark.parametrize("inside", range(6))
+def test_an_upper_half_with_more_intervals_than_two_is_searched(inside: int) -> None:
+    """So many boundaries in one upper half, and one behind it."""
+    high = 9 << 64
+    starts = [0, *(high + (at << 40) for at in range(1, inside + 1)), high + (1 << 64)]
+    check(starts, 6)
+    assert kinds_of(made(starts, 6))[0] == kind(["SAME", "BLOCK", "SEARCH"][min(inside, 2)])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 40), st.integers(65, 128), st.integers(0, 1 << 64)), min_size=1))
+def test_a_prefix_in_an_upper_half_is_a_block(prefixes: list[tuple[int, int, int]]) -> None:
+    """One a half: what is before it is known alike behind it. Of every leaf and place in it."""
+    inside: dict[int, tuple[int, int]] = {}
+    for half, length, low in prefixes:
+        size = 1 << 128 - length
+        first = (3 * half + 1 << 64) + (low % (1 << 64) & -size)
+        inside[half] = first, first + size
+    starts = sorted({0, *(end for ends in inside.values() for end in ends)} - {1 << 128})
+    known = [next((half + 1 for half, (a, b) in inside.items() if a <= start < b), 0) for start in starts]
+    words = np.array(known, dtype=np.uint64) + np.uint64(1000)
+    tree = build(bounds(starts, 128), np.array(known), words)
+    assert set(kinds_of(tree)) <= {kind("SAME"), kind("BLOCK")}
+    reader, found = written(tree)
+    for address in {max(at + near, 0) for at in starts for near in (-1, 0, 1)}:
+        number = known[bisect_right(starts, address) - 1]
+        assert tables.find(reader, found, 6, address) == (number, number + 1000), hex(address)
 
 
 def test_an_interval_may_end_with_its_upper_half() -> None:
@@ -112,8 +156,7 @@ def test_equal_neighbours_become_one_interval(family: int) -> None:
     reader, found = written(tree)
     places = [tables.find(reader, found, family, address) for address in (0, 10, 19, 20, 29, 30)]
     assert places == [(1, 5), (1, 5), (1, 5), (2, 5), (2, 5), (2, 6)]
-    rows = tree.leaves if tree.rows is None else tree.rows
-    assert len(np.unique(rows[["pair", "word"]])) == 3
+    assert tree.rows == 3
 
 
 def test_a_search_begins_where_all_that_it_may_find_is_below() -> None:

@@ -70,6 +70,17 @@ def test_stats_takes_all_its_options() -> None:
     }
 
 
+def test_restore_takes_all_its_options() -> None:
+    assert parsed("restore -i a --netns n --force --format json") == {
+        "command": "restore",
+        "interface": "a",
+        "netns": "n",
+        "force": True,
+        "format": "json",
+        "debug": False,
+    }
+
+
 @pytest.mark.parametrize("line", ["--debug status", "status --debug"])
 def test_debug_may_stand_before_or_after_the_command(line: str) -> None:
     assert parsed(line)["debug"] is True
@@ -97,6 +108,9 @@ def test_debug_may_stand_before_or_after_the_command(line: str) -> None:
         ("confirm", "-i/--interface"),
         ("rollback", "-i/--interface"),
         ("unload", "-i/--interface"),
+        ("restore -i a -i b", "may be given once only"),
+        ("restore --format table", "invalid choice: 'table'"),
+        ("restore a", "unrecognized arguments: a"),
         ("stats -i a -i b", "may be given once only"),
         ("status -i a -i b", "may be given once only"),
         ("status --format csv", "invalid choice: 'csv'"),

@@ -205,3 +205,28 @@ def test_what_is_parsed_is_what_was_hashed(
     monkeypatch.setattr(parse, "load_file", swapped)
     assert read(rules).outline.counts == (3, 2)
     assert read(rules).outline.counts == (0, 0)
+
+
+# ---- the files themselves, for `restore`
+
+
+def test_what_was_read_is_told_whether_it_was_kept_or_not(rules: str, work: Work) -> None:
+    for _ in range(2):
+        found = read(rules).files
+        assert next(iter(found)) == rules
+        folder = Path(rules).parent
+        assert found == {str(folder / name): (folder / name).read_bytes() for name in ("rules.yaml", *NAMED)}
+    assert work.times == 1
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["anew", "kept"])
+def test_files_that_are_given_are_taken_whatever_is_on_the_disk(
+    again: bool, rules: str, work: Work, tmp_path: Path
+) -> None:
+    before = read(rules) if again else fresh(rules)
+    given = {str(path): path.read_bytes() for path in [Path(rules), *(tmp_path / name for name in NAMED)]}
+    for path in given:
+        Path(path).unlink()
+    found = compiled.read(rules, print, files=given)
+    assert same(found, before)
+    assert found.files == given

@@ -12,7 +12,7 @@ import pytest
 
 from xdpguard.errors import ForeignError, KernelError, ReadError, XdpguardError
 from xdpguard.generation.compiled import Compiled
-from xdpguard.guard import attach, load, stage, targets, verbs
+from xdpguard.guard import attach, confirmed, load, stage, targets, verbs
 from xdpguard.guard.chosen import restated
 from xdpguard.guard.stage import Request, Staged
 from xdpguard.kernel import features, link
@@ -88,6 +88,7 @@ def test_an_unload_that_cannot_clean_up_says_that_it_is_unloaded(
 ) -> None:
     monkeypatch.setattr(attach, "remove", lambda _: None)
     monkeypatch.setattr(verbs, "_clean_up", raising(error))
+    monkeypatch.setattr(confirmed, "forget", lambda *_: False)
     current = SimpleNamespace(current_abi=False, put=lambda *_: None)
     found = cast(Any, SimpleNamespace(current=current, link=SimpleNamespace(name="eth0")))
     with pytest.raises(type(error)) as caught:

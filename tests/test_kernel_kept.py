@@ -124,6 +124,39 @@ def test_what_cannot_be_kept_is_let_go(file: Path, tmp_path: Path) -> None:
     assert names() == {file.name}
 
 
+# ---- what must last --------------------------------------------------------------------------------------
+def test_a_lasting_file_is_read_again_and_replaced_whole(file: Path) -> None:
+    kept.write_lasting(file, b"other")
+    assert bytes(kept.read(file, 5)) == b"other"
+    assert names() == {file.name}
+
+
+def test_a_lasting_file_that_cannot_be_written_is_an_error_and_the_one_before_stays(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        kept.write_lasting(file, b"other")
+    assert kept.read(file, len(CONTENT)) == CONTENT
+    assert names() == {file.name}
+
+
+def test_folders_that_must_last_are_made_for_the_caller_alone(tmp_path: Path) -> None:
+    top = tmp_path / "new" / "top"
+    for _ in range(2):
+        kept.make_folder(top / "a" / "b", top)
+    assert [one.stat().st_mode & 0o777 for one in (top, top / "a", top / "a" / "b")] == [0o700] * 3
+
+
+def test_a_file_in_the_way_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "top").touch(0o600)
+    with pytest.raises(kept.Distrusted, match="is not a folder"):
+        kept.make_folder(tmp_path / "top", tmp_path / "top")
+
+
 # ---- how many -------------------------------------------------------------------------------------------
 def aged(name: str, age: float, size: int = 1) -> Path:
     path = kept.FOLDER / name

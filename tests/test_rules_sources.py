@@ -315,3 +315,18 @@ def test_a_bad_line_of_a_long_set_file_is_reported_with_its_place(tmp_path: Path
     written(tmp_path / "bad.txt", "\n".join(lines))
     (found,) = problems(RULES, tmp_path)
     assert (found.line, found.column) == (701, 1)
+
+
+# ---- files that are held
+
+
+def test_files_that_are_held_are_taken_for_those_on_the_disk_and_no_others_are(tmp_path: Path) -> None:
+    held = {"/none/r.yaml": b"version: 1\nsets: {s: {file: s.txt}}\n", "/none/s.txt": b"192.0.2.1\n"}
+    sources = source.Sources(held)
+    assert load_file("/none/r.yaml", sources=sources).file == "/none/r.yaml"
+    assert sources.held() == held
+    path = written(tmp_path / "s.txt", "192.0.2.1\n")
+    held["/none/r.yaml"] = f"version: 1\nsets: {{s: {{file: {path}}}}}\n".encode()
+    with pytest.raises(RulesError) as caught:
+        load_file("/none/r.yaml", sources=source.Sources(held))
+    assert "is not among the files that were kept" in str(caught.value)

@@ -115,6 +115,8 @@ struct xg_control {
 #define XG_FLOWS_BYTES 131072
 struct xg_cpu {
 	__u8 packets[XG_PACKETS_BYTES];
+	__u64 coin; // see flows.h
+	__u64 pad[7];
 	__u8 flows[XG_FLOWS_BYTES];
 };
 struct xg_count {

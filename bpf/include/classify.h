@@ -14,15 +14,14 @@
 // The lanes of a packet that are the same for all groups.
 static __always_inline u64 lanes_of(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
-	u64 l4 = load8(b, hook->l4_classes + p->l4), vlan = load8(b, hook->vlan_classes + p->vlan);
+	u64 l4 = load8(b, (u64)hook->l4_classes + p->l4), vlan = load8(b, (u64)hook->vlan_classes + p->vlan);
 	return (u64)p->sport << XG_LANE_SPORT | (u64)p->dport << XG_LANE_DPORT | l4 << XG_LANE_L4 | vlan << XG_LANE_VLAN;
 }
 
 static __always_inline int holds(struct blob b, struct xg_hook *hook, u64 number, u64 lanes)
 {
-	u64 at = hook->conditions + number * sizeof(struct xg_condition);
-	u64 low = load64(b, at), high = load64(b, at + 8);
-	return ((((lanes | XG_LANE_GUARDS) - low) & (high - lanes)) & XG_LANE_GUARDS) == XG_LANE_GUARDS;
+	u64 *condition = two_at(b, hook->conditions + number * sizeof(struct xg_condition));
+	return ((((lanes | XG_LANE_GUARDS) - condition[0]) & (condition[1] - lanes)) & XG_LANE_GUARDS) == XG_LANE_GUARDS;
 }
 
 // The first rule that a word stands for and that holds, if it comes before `best`.
@@ -34,7 +33,7 @@ static __always_inline u64 better(struct blob b, struct xg_hook *hook, u64 best,
 	if (!((word >> XG_LIST_SHIFT) & 1))
 		return holds(b, hook, at, lanes) ? rule : best;
 	at = hook->entries + at * 8;
-	for (int i = 0; i < XG_MAX_LIST; i++) {
+	for (u64 i = 0; i < XG_MAX_LIST; i++) {
 		u64 entry = load64(b, at);
 		rule = entry & XG_RULE_MASK;
 		if (rule >= best)
@@ -57,7 +56,7 @@ static __always_inline u64 pair_word(struct blob b, struct xg_hook *hook, u64 sr
 {
 	u64 key = src | dst << 32;
 	u64 at = (((key * XG_GOLDEN) >> 32) * hook->pair_lines) >> 32;
-	for (int i = 0; i < XG_MAX_HOPS; i++) {
+	for (u64 i = 0; i < XG_MAX_HOPS; i++) {
 		u8 *line = line_at(b, hook->pairs + (at + i) * XG_LINE);
 		struct xg_pair *pair = (struct xg_pair *)line;
 		u64 second = SAME(pair[1].key, key), third = SAME(pair[2].key, key), fourth = SAME(pair[3].key, key);
@@ -91,10 +90,6 @@ static __always_inline struct candidates specific(struct blob b, struct xg_hook 
 		src = find4(b, &t->src, p->src_low);
 		dst = find4(b, &t->dst, p->dst_low);
 	}
-	HIDE(src.pair, hook->zero);
-	HIDE(src.word, hook->zero);
-	HIDE(dst.pair, hook->zero);
-	HIDE(dst.word, hook->zero);
 	u64 lanes = lanes_of(b, hook, p), best = t->fallback;
 	u64 src_broad = src.word >> XG_BROAD_SHIFT, dst_broad = dst.word >> XG_BROAD_SHIFT;
 	if (src.pair && dst.pair)
@@ -111,7 +106,7 @@ static __always_inline struct candidates specific(struct blob b, struct xg_hook 
 	return c;
 }
 
-static __always_inline u32 classify_any(struct blob b, struct xg_hook *hook, struct pkt *p)
+static __always_inline u64 classify_any(struct blob b, struct xg_hook *hook, struct pkt *p)
 {
 	// ARP has no addresses that a rule could name.
 	struct candidates c = {hook->arp_fallback, hook->arp_first, hook->arp_wide, hook->arp_wide};
@@ -129,15 +124,15 @@ static __always_inline u32 classify_any(struct blob b, struct xg_hook *hook, str
 	return c.best;
 }
 
-static __always_inline u32 classify(struct blob b, struct xg_cpu *cpu, u32 direction, struct xg_hook *hook, struct pkt *p)
+static __always_inline u64 classify(struct blob b, struct xg_cpu *cpu, u32 direction, struct xg_hook *hook, struct pkt *p)
 {
 	struct flow_key key = flow_key(cpu, direction, p);
 	if (p->family) {
-		u32 rule = remembered(&key, p);
+		u64 rule = remembered(&key, p);
 		if (rule != XG_NOT_REMEMBERED)
 			return rule;
 	}
-	u32 rule = classify_any(b, hook, p);
+	u64 rule = classify_any(b, hook, p);
 	if (p->family)
 		remember(&key, p, rule);
 	return rule;

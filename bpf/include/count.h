@@ -16,7 +16,7 @@ static __always_inline void add(struct xg_cpu *cpu, u64 mask, u64 index, u64 pac
 }
 
 // `base`: number of the hook's first counter.
-static __always_inline void count(struct xg_cpu *cpu, u64 base, u32 protocol, u32 action, u32 decider, u64 packets, u64 bytes)
+static __always_inline void count(struct xg_cpu *cpu, u64 base, u64 protocol, u64 action, u64 decider, u64 packets, u64 bytes)
 {
 	u64 mask = NUMBER(XG_NUMBER_COUNTER_MASK);
 	add(cpu, mask, base + XG_COUNT_MATRIX + protocol * XG_ACTIONS + action, packets, bytes);

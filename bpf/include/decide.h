@@ -12,9 +12,9 @@ struct generation {
 };
 
 struct verdict {
-	u32 action;  // enum xg_action
-	u32 decider; // counter index: XG_COUNT_*
-	u32 target;  // offset of struct xg_target in the blob, for XG_REDIRECT
+	u64 action;  // enum xg_action
+	u64 decider; // counter index: XG_COUNT_*
+	u64 target;  // number of the target, for XG_REDIRECT
 };
 
 // The slot that decides: one read of the control word. Past its deadline the previous slot decides, without
@@ -64,7 +64,7 @@ static __always_inline struct verdict decide(struct generation *g, u32 direction
 		v.decider = XG_COUNT_REASONS + reason;
 		return v;
 	}
-	u32 rule = XG_NO_RULE;
+	u64 rule = XG_NO_RULE;
 	if (hook->rules && p->protocol != XG_PROTO_NON_IP)
 		rule = classify(g->blob, g->cpu, direction, hook, p);
 	if (rule == XG_NO_RULE) {
@@ -75,11 +75,17 @@ static __always_inline struct verdict decide(struct generation *g, u32 direction
 		return v;
 	}
 	rule &= 0x1ffff;
-	u32 action = load16(g->blob, hook->actions + rule * 2);
+	u64 action = load16(g->blob, hook->actions + rule * 2);
 	v.action = action & 0xff;
 	v.decider = XG_COUNT_RULES + rule;
-	v.target = hook->targets + (action >> 8) * sizeof(struct xg_target);
+	v.target = action >> 8;
 	return v;
+}
+
+// Offset of a redirect's target in the blob.
+static __always_inline u64 target_of(struct xg_hook *hook, struct verdict *v)
+{
+	return hook->targets + v->target * sizeof(struct xg_target);
 }
 
 static __always_inline void refuse_tx(struct verdict *v)

@@ -8,7 +8,7 @@
 #include "pkt.h"
 
 #define XG_FLOW_VALID (1ULL << 63)
-#define XG_NOT_REMEMBERED 0xffffffff
+#define XG_NOT_REMEMBERED (~0ULL)
 
 struct xg_flows4 { // three flows of IPv4, the latest first; one line
 	u64 ends[3]; // source | destination << 32
@@ -16,7 +16,9 @@ struct xg_flows4 { // three flows of IPv4, the latest first; one line
 	u32 rule[3];
 	u32 family; // 4
 };
-struct xg_flow6 { // one flow of IPv6; one line. It lies in its line or, displaced by a later one, in that one's neighbour
+// One flow of IPv6; one line. It lies in either of the two lines that its hash names, by the throw of a coin: flows of one
+// line so find places that do not drive each other out for ever, which a fixed choice does.
+struct xg_flow6 {
 	u64 src_high, src_low, dst_high, dst_low;
 	u64 rest;
 	u32 rule;
@@ -27,7 +29,10 @@ struct xg_flow6 { // one flow of IPv6; one line. It lies in its line or, displac
 struct flow_key {
 	u64 ends; // of IPv4
 	u64 rest; // ports, L4 index and VLAN
-	void *line, *neighbour;
+	u64 hash;
+	void *line;
+	u8 *lines; // of the hook
+	u64 *coin;
 };
 
 static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, struct pkt *p)
@@ -35,10 +40,17 @@ static __always_inline struct flow_key flow_key(struct xg_cpu *cpu, u32 hook, st
 	struct flow_key k;
 	k.ends = p->src_low | p->dst_low << 32;
 	k.rest = p->sport | (u64)p->dport << 16 | (u64)p->l4 << 32 | (u64)p->vlan << 48 | XG_FLOW_VALID;
-	u64 line = flow_hash(p, k.ends, k.rest) >> XG_FLOW_SHIFT;
-	k.line = cpu->flows + (hook * XG_FLOW_LINES + line) * XG_LINE;
-	k.neighbour = cpu->flows + (hook * XG_FLOW_LINES + (line ^ 1)) * XG_LINE;
+	k.hash = flow_hash(p, k.ends, k.rest);
+	k.coin = &cpu->coin;
+	k.lines = cpu->flows + hook * XG_FLOW_LINES * XG_LINE;
+	k.line = k.lines + (k.hash >> XG_FLOW_SHIFT) * XG_LINE;
 	return k;
+}
+
+// The number of a flow's second line: the hash's next bits.
+static __always_inline u64 second_line(struct flow_key *k)
+{
+	return (k->hash >> (2 * XG_FLOW_SHIFT - 64)) & (XG_FLOW_LINES - 1);
 }
 
 // 0: it is this flow
@@ -48,7 +60,7 @@ static __always_inline u64 differs(struct xg_flow6 *flow, struct flow_key *k, st
 	       (flow->dst_low ^ p->dst_low) | (flow->rest ^ k->rest) | (flow->family ^ 6);
 }
 
-static __always_inline u32 remembered(struct flow_key *k, struct pkt *p)
+static __always_inline u64 remembered(struct flow_key *k, struct pkt *p)
 {
 	if (p->family == 4) {
 		struct xg_flows4 *line = k->line;
@@ -62,13 +74,14 @@ static __always_inline u32 remembered(struct flow_key *k, struct pkt *p)
 			return line->rule[2];
 		return XG_NOT_REMEMBERED;
 	}
-	struct xg_flow6 *flow = k->line, *displaced = k->neighbour;
+	struct xg_flow6 *flow = k->line;
 	if (!differs(flow, k, p))
 		return flow->rule;
-	return differs(displaced, k, p) ? XG_NOT_REMEMBERED : displaced->rule;
+	flow = (void *)(k->lines + second_line(k) * XG_LINE);
+	return differs(flow, k, p) ? XG_NOT_REMEMBERED : flow->rule;
 }
 
-static __always_inline void remember(struct flow_key *k, struct pkt *p, u32 rule)
+static __always_inline void remember(struct flow_key *k, struct pkt *p, u64 rule)
 {
 	if (p->family == 4) {
 		struct xg_flows4 *line = k->line;
@@ -87,9 +100,12 @@ static __always_inline void remember(struct flow_key *k, struct pkt *p, u32 rule
 		line->rule[0] = rule;
 		return;
 	}
-	struct xg_flow6 *flow = k->line, *displaced = k->neighbour;
-	if (flow->family == 6)
-		*displaced = *flow;
+	// A linear congruential generator (Knuth, MMIX); its top bit is the coin.
+	u64 coin = *k->coin * 6364136223846793005ULL + 1442695040888963407ULL;
+	*k->coin = coin;
+	struct xg_flow6 *flow = k->line;
+	if (coin >> 63)
+		flow = (void *)(k->lines + second_line(k) * XG_LINE);
 	flow->family = 6;
 	flow->src_high = p->src_high;
 	flow->src_low = p->src_low;

@@ -139,6 +139,16 @@ static __always_inline u8 *line_at(struct blob b, u64 offset)
 {
 	return b.base + (offset & (b.mask & ~(u64)(XG_LINE - 1)));
 }
+// Sixteen bytes on a multiple of sixteen.
+static __always_inline u64 *two_at(struct blob b, u64 offset)
+{
+	return (u64 *)(b.base + (offset & (b.mask & ~(u64)15)));
+}
+// Thirty-two on a multiple of that.
+static __always_inline void *four_at(struct blob b, u64 offset)
+{
+	return b.base + (offset & (b.mask & ~(u64)31));
+}
 static __always_inline u64 load64(struct blob b, u64 offset)
 {
 	return *(u64 *)(b.base + (offset & b.mask));

@@ -12,7 +12,7 @@ enum { HOPOPTS = 0, ICMP = 1, TCP = 6, UDP = 17, ROUTING = 43, FRAGMENT = 44, AH
 
 struct frame {
 	u8 *data, *end;     // what can be read directly
-	u32 length;         // the whole frame
+	u64 length;         // the whole frame
 	u32 hook;
 	u32 l3_device;      // starts at the IP header
 	u32 drop_fragments; // policy of the generation

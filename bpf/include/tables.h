@@ -8,16 +8,16 @@
 // by the cache line starts on one. How they are searched is said in classify.h.
 // What is known of an address, or of a pair of classes, in one word: the first rule that may apply, and where its
 // further conditions are.
-//   bits 0-19 the rule (XG_NO_RULE: none); 20-48 a condition's number, or an entry's if bit 49 (a list) is set;
+//   bits 0-19 the rule (XG_NO_RULE: none); 20-46 a condition's number, or an entry's if bit 47 (a list) is set;
 //   50-63, of an address: its broad class, by which the rules of the other side's lists know it.
 #define XG_RULE_MASK 0xfffff
 #define XG_NO_RULE 0xfffff
 #define XG_AT_SHIFT 20
-#define XG_AT_MASK 0x1fffffff
-#define XG_LIST_SHIFT 49
+#define XG_AT_MASK 0x7ffffff
+#define XG_LIST_SHIFT 47
 #define XG_BROAD_SHIFT 50
 #define XG_MAX_BROAD 16384
-// An entry of a list: bits 0-19 the rule, 20-48 its condition, 63 the last of its list.
+// An entry of a list: bits 0-19 the rule, 20-46 its condition, 63 the last of its list.
 // A condition: the lowest and the highest value of each lane of a packet's word. The guard bit above each lane is set
 // in `high`, so that one subtraction compares all lanes.
 struct xg_condition {
@@ -32,18 +32,20 @@ struct xg_condition {
 #define XG_LANE_GUARDS 0x8001020200010000
 #define XG_MAX_L4_CLASSES 128
 #define XG_MAX_VLAN_CLASSES 64
-// An address tree: intervals in ascending order, four rows (IPv4) or four heads (IPv6) to a line, above them the
-// highest address of each line, sixteen __u32 or eight __u64 to a line, and so on up to a single line. The index says
-// for each stretch of addresses where in the tree its search begins.
+// An address tree: intervals in ascending order, four rows (IPv4) or three upper halves (IPv6) to a line, above them
+// the highest address of each line, sixteen __u32 or eight __u64 to a line, and so on up to a single line. The index
+// says for each stretch of addresses where in the tree its search begins.
 #define XG_TREE_LEVELS 8
 struct xg_tree {
 	__u64 base;                  // where the first stretch begins, of the upper 64 bits of an IPv6 address
 	__u32 shift;                 // a stretch is 2^shift addresses
 	__u32 most;                  // number of the last stretch, which reaches to the highest address
 	__u32 index;                 // offset of __u32 per stretch: node | levels between it and the leaves << 28
-	__u32 leaves;                // offset of struct xg_row (IPv4), struct xg_head (IPv6)
+	__u32 leaves;                // offset of struct xg_row (IPv4), struct xg_leaf6 (IPv6)
+	__u32 blocks;                // IPv6: offset of struct xg_block6
 	__u32 lows;                  // IPv6: offset of __u64 low halves
 	__u32 rows;                  // IPv6: offset of struct xg_row, one for each low half
+	__u32 pad;
 	__u32 level[XG_TREE_LEVELS]; // offset of each level, the lowest first
 };
 #define XG_NODE_MASK 0xfffffff
@@ -53,10 +55,22 @@ struct xg_row { // an interval
 	__u32 pair; // class among the rules that are specific on both sides; 0: none
 	__u64 word; // as above
 };
-struct xg_head { // all intervals that end in one high half
-	__u64 high;
-	__u32 first; // number of the first of them among the low halves
-	__u32 steps; // of a binary search among them: 2^steps - 1 are compared
+// Three upper halves of IPv6 addresses in which intervals end, and what is known of the addresses that each ends.
+struct xg_leaf6 {
+	__u64 high[3];
+	__u64 word[3]; // as above; XG_SEARCH: steps of a binary search, 2^steps - 1 lower halves are compared
+	__u32 pair[3]; // as above; XG_SEARCH: number of the first lower half and row
+	__u32 kinds;   // two bits of each, the first one's the lowest; from bit 6 the number of the leaf's first block
+};
+#define XG_SAME 0   // all addresses alike
+#define XG_BLOCK 1  // all but those of a block; the leaf's blocks are in the order of their upper halves
+#define XG_SEARCH 2
+#define XG_FIRST_BLOCK 6
+struct xg_block6 { // of one upper half: the lower halves from first to last, and what is known of them
+	__u64 first, last;
+	__u64 word;
+	__u32 pair;
+	__u32 pad;
 };
 struct xg_addresses { // of one family
 	__u32 fallback;   // the first rule that takes every packet of the family
@@ -69,7 +83,8 @@ struct xg_addresses { // of one family
 struct xg_paged {
 	__u32 pages;   // offset of __u16 page numbers
 	__u32 entries; // offset of __u16 class numbers, 256 a page
-	__u32 classes; // offset of class records: __u64 blocks present, then __u32 offset[stride] of each block
+	__u32 classes; // offset of class records: __u32 offset[XG_MAX_BLOCKS] of each block's vector: __u64 words that
+	               // are not zero, then the words
 	__u32 pad;
 };
 enum xg_small { XG_SPORT, XG_DPORT, XG_L4, XG_VLAN, XG_SMALL_DIMENSIONS = 4 };
@@ -93,7 +108,7 @@ struct xg_hook {
 	__u32 entries;          // offset of __u64 list entries
 	__u32 pairs;            // offset of lines of four struct xg_pair
 	__u32 pair_lines;
-	__u32 class_stride;     // bytes of a class record
+	__u32 wide_blocks;      // blocks of the bit vectors
 	__u32 wide_rules;       // offset of __u32: bit number -> rule
 	__u32 arp_fallback;     // the first rule that takes every ARP frame
 	__u32 arp_wide;         // offset of the class record that all rules for ARP are in

@@ -36,7 +36,7 @@ static __always_inline u64 branch6(u8 *line, u64 value)
 
 static __always_inline struct place leaf4(struct blob b, struct xg_tree *t, u64 node, u64 value)
 {
-	u8 *line = line_at(b, t->leaves + node * XG_LINE);
+	u8 *line = line_at(b, (u64)t->leaves + node * XG_LINE);
 	struct xg_row *row = (struct xg_row *)line;
 	u64 n = LESS32(row[0].last, value) + LESS32(row[1].last, value) + LESS32(row[2].last, value);
 	row = (struct xg_row *)(line + n * sizeof(*row));
@@ -44,44 +44,68 @@ static __always_inline struct place leaf4(struct blob b, struct xg_tree *t, u64 
 	return found;
 }
 
-static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 node, u64 high, u64 low)
+// Element n of an array of an IPv6 leaf: n is 0, 1 or 2.
+#define NTH(array, n) (*(typeof(&(array)[0]))((u8 *)(array) + (n) * sizeof((array)[0])))
+
+static __always_inline struct place search6(struct blob b, struct xg_tree *t, u64 first, u64 steps, u64 low)
 {
-	u8 *line = line_at(b, t->leaves + node * XG_LINE);
-	struct xg_head *head = (struct xg_head *)line;
-	u64 n = LESS64(head[0].high, high) + LESS64(head[1].high, high) + LESS64(head[2].high, high);
-	head = (struct xg_head *)(line + n * sizeof(*head));
-	u64 first = head->first, steps = head->steps & 31, at = 0;
-	if (head->high != high) // the address lies before all that end in that high half
-		steps = 0;
-	for (int i = 0; i < 22; i++) {
+	u64 at = first;
+	for (u64 i = 0; i < 22; i++) {
 		if (!steps)
 			break;
 		steps = (steps - 1) & 31;
 		u64 half = 1ULL << steps;
-		u64 key = load64(b, t->lows + (first + at + half - 1) * 8);
-		at = (at + half * LESS64(key, low)) & 0x3fffff;
+		u64 key = load64(b, t->lows + (at + half - 1) * 8);
+		at = (at + half * LESS64(key, low)) & 0xffffffff;
 	}
-	u64 row = t->rows + (first + at) * sizeof(struct xg_row);
+	u64 row = t->rows + at * sizeof(struct xg_row);
 	struct place found = {load32(b, row + 4), load64(b, row + 8)};
 	return found;
 }
 
-// -> the index entry of the stretch that an address lies in; the first and the last reach to the ends.
+static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 node, u64 high, u64 low)
+{
+	struct xg_leaf6 *leaf = (struct xg_leaf6 *)line_at(b, (u64)t->leaves + node * XG_LINE);
+	u64 n = LESS64(leaf->high[0], high) + LESS64(leaf->high[1], high);
+	struct place found = {NTH(leaf->pair, n), NTH(leaf->word, n)};
+	u64 kinds = leaf->kinds, kind = kinds >> (n * 2) & 3;
+	if (kind == XG_SAME)
+		return found;
+	u64 own = NTH(leaf->high, n);
+	if (kind == XG_SEARCH) // an address before all that end in that upper half is the first of them
+		return search6(b, t, found.pair, found.word & 31, own == high ? low : 0);
+	if (own != high)
+		return found;
+	u64 before = kinds & ((1 << (n * 2)) - 1); // each block's lower bit is set
+	u64 number = (kinds >> XG_FIRST_BLOCK) + (before & 1) + (before >> 2 & 1);
+	struct xg_block6 *block = four_at(b, t->blocks + number * sizeof(*block));
+	if (low < block->first || low > block->last)
+		return found;
+	found.pair = block->pair;
+	found.word = block->word;
+	return found;
+}
+
+// -> the index entry of the stretch that an address lies in; the first and the last reach to the ends. Few addresses
+// lie beyond an end, so branches cost less than doing without.
 static __always_inline u64 entry_point(struct blob b, struct xg_tree *t, u64 value)
 {
-	u64 at = ((value - t->base) & (LESS64(value, t->base) - 1)) >> (t->shift & 63), most = t->most;
-	at ^= (at ^ most) & -LESS64(most, at);
-	return load32(b, t->index + at * 4);
+	u64 base = t->base, most = t->most, at = 0;
+	if (value >= base)
+		at = (value - base) >> (t->shift & 63);
+	if (at > most)
+		at = most;
+	return load32(b, (u64)t->index + at * 4);
 }
 
 static __always_inline struct place find4(struct blob b, struct xg_tree *t, u64 value)
 {
 	u64 entry = entry_point(b, t, value), node = entry & XG_NODE_MASK, levels = entry >> XG_NODE_SHIFT;
-	for (int i = 0; i < XG_TREE_LEVELS; i++) {
+	for (u64 i = 0; i < XG_TREE_LEVELS; i++) {
 		if (!levels)
 			break;
 		levels = (levels - 1) & (XG_TREE_LEVELS - 1);
-		node = node * 16 + branch4(line_at(b, t->level[levels] + node * XG_LINE), value);
+		node = node * 16 + branch4(line_at(b, (u64)t->level[levels] + node * XG_LINE), value);
 	}
 	return leaf4(b, t, node, value);
 }
@@ -89,11 +113,11 @@ static __always_inline struct place find4(struct blob b, struct xg_tree *t, u64 
 static __always_inline struct place find6(struct blob b, struct xg_tree *t, u64 high, u64 low)
 {
 	u64 entry = entry_point(b, t, high), node = entry & XG_NODE_MASK, levels = entry >> XG_NODE_SHIFT;
-	for (int i = 0; i < XG_TREE_LEVELS; i++) {
+	for (u64 i = 0; i < XG_TREE_LEVELS; i++) {
 		if (!levels)
 			break;
 		levels = (levels - 1) & (XG_TREE_LEVELS - 1);
-		node = node * 8 + branch6(line_at(b, t->level[levels] + node * XG_LINE), high);
+		node = node * 8 + branch6(line_at(b, (u64)t->level[levels] + node * XG_LINE), high);
 	}
 	return leaf6(b, t, node, high, low);
 }

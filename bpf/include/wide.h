@@ -2,8 +2,8 @@
 // Included by classify.h.
 //
 // Each dimension maps the packet's value to a class, and a class is the set of rules that allow the value, as a
-// bit vector in three levels: which blocks of 4,096 rules are not empty, in a block which words of 64 rules, in
-// a word the rules. The vectors of all dimensions are ANDed from the top; the first bit left is the first match
+// bit vector in blocks of 4,096 rules: which words of 64 rules are not empty, in a word the rules. The vectors of all
+// dimensions are ANDed, the words first; the first bit left is the first match
 // (Lakshman and Stiliadis, SIGCOMM 1998; aggregation: Baboescu and Varghese, SIGCOMM 2001). The answer is exact:
 // the loop is as long as all blocks and words that there can be.
 #ifndef XDPGUARD_WIDE_H
@@ -25,37 +25,33 @@ static __always_inline u64 lowest_bit(u64 x)
 }
 
 // -> offset of the class record of a small value
-static __always_inline u64 small_class(struct blob b, struct xg_paged *table, u64 index, u64 stride)
+static __always_inline u64 small_class(struct blob b, struct xg_paged *table, u64 index)
 {
-	u64 page = load16(b, table->pages + (index >> 8) * 2);
-	u64 number = load16(b, table->entries + ((page << 8) | (index & 255)) * 2);
-	return table->classes + number * stride;
+	u64 page = load16(b, (u64)table->pages + (index >> 8) * 2);
+	u64 number = load16(b, (u64)table->entries + ((page << 8) | (index & 255)) * 2);
+	return table->classes + number * (XG_MAX_BLOCKS * 4);
 }
 
 // c0, c1: offsets of the class records of both addresses. -> the first rule, or XG_NO_RULE
-static __always_inline u32 first_wide(struct blob b, struct xg_hook *hook, struct pkt *p, u64 c0, u64 c1)
+static __always_inline u64 first_wide(struct blob b, struct xg_hook *hook, struct pkt *p, u64 c0, u64 c1)
 {
-	u64 stride = hook->class_stride;
-	u64 c2 = small_class(b, &hook->small[XG_SPORT], p->sport, stride);
-	u64 c3 = small_class(b, &hook->small[XG_DPORT], p->dport, stride);
-	u64 c4 = small_class(b, &hook->small[XG_L4], p->l4, stride);
-	u64 c5 = small_class(b, &hook->small[XG_VLAN], p->vlan, stride);
+	u64 c2 = small_class(b, &hook->small[XG_SPORT], p->sport);
+	u64 c3 = small_class(b, &hook->small[XG_DPORT], p->dport);
+	u64 c4 = small_class(b, &hook->small[XG_L4], p->l4);
+	u64 c5 = small_class(b, &hook->small[XG_VLAN], p->vlan);
 
 #define AND6(load, a, b, c, d, e, f) (load(a) & load(b) & load(c) & load(d) & load(e) & load(f))
-#define BLOCKS(class) load64(b, class)
-#define BLOCK_OF(class) load32(b, (class) + 8 + block * 4)
+#define BLOCK_OF(class) load32(b, (class) + block * 4)
 #define WORDS(offset) load64(b, offset)
 #define RULES(offset) load64(b, (offset) + 8 + word * 8)
-	u64 blocks = AND6(BLOCKS, c0, c1, c2, c3, c4, c5), rules = 0, at = 0;
-	for (int i = 0; i < XG_MAX_BLOCKS; i++) {
-		if (!blocks)
+	u64 rules = 0, at = 0;
+	for (u64 block = 0; block < XG_MAX_BLOCKS; block++) {
+		if (block >= hook->wide_blocks)
 			break;
-		u64 block = lowest_bit(blocks) & 63;
-		blocks &= blocks - 1;
 		u64 o0 = BLOCK_OF(c0), o1 = BLOCK_OF(c1), o2 = BLOCK_OF(c2);
 		u64 o3 = BLOCK_OF(c3), o4 = BLOCK_OF(c4), o5 = BLOCK_OF(c5);
 		u64 words = AND6(WORDS, o0, o1, o2, o3, o4, o5);
-		for (int j = 0; j < 64; j++) {
+		for (u64 j = 0; j < 64; j++) {
 			if (!words)
 				break;
 			u64 word = lowest_bit(words) & 63;
@@ -70,7 +66,7 @@ static __always_inline u32 first_wide(struct blob b, struct xg_hook *hook, struc
 	}
 	if (!rules)
 		return XG_NO_RULE;
-	return load32(b, hook->wide_rules + (at * 64 + lowest_bit(rules)) * 4);
+	return load32(b, (u64)hook->wide_rules + (at * 64 + lowest_bit(rules)) * 4);
 }
 
 #endif

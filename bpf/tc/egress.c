@@ -22,7 +22,7 @@ static __always_inline void swapped_macs(u8 *frame, u16 *macs)
 	}
 }
 
-static __always_inline int redirect(struct __sk_buff *skb, struct blob b, u32 target)
+static __always_inline int redirect(struct __sk_buff *skb, struct blob b, u64 target)
 {
 	if (load32(b, target + 4)) {
 		u16 macs[6];
@@ -104,6 +104,6 @@ int xdpguard_egress(struct __sk_buff *skb)
 		return bpf_redirect(skb->ifindex, TO_INGRESS);
 	}
 	if (v.action == XG_REDIRECT)
-		return redirect(skb, g.blob, v.target);
+		return redirect(skb, g.blob, target_of(hook, &v));
 	return TC_SHOT;
 }

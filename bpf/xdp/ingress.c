@@ -22,7 +22,7 @@ static __always_inline void swap_macs(u8 *frame)
 	}
 }
 
-static __always_inline u32 redirect(struct frame *f, struct blob b, u32 target)
+static __always_inline u32 redirect(struct frame *f, struct blob b, u64 target)
 {
 	u32 ifindex = load32(b, target);
 	if (load32(b, target + 4) && f->data + 14 <= f->end) {
@@ -67,7 +67,7 @@ int xdpguard_ingress(struct xdp_md *ctx)
 		else
 			refuse_tx(&v);
 	} else if (v.action == XG_REDIRECT) {
-		v.action = redirect(&f, g.blob, v.target);
+		v.action = redirect(&f, g.blob, target_of(hook, &v));
 	}
 	HIDE(v.action, hook->zero); // so that what follows is checked once, not once a way
 	HIDE(v.decider, hook->zero);

@@ -16,6 +16,7 @@ from lab import Lab, Veth
 from test_lifecycle_support import Site, made
 from test_owners_support import Book, accounted
 
+from xdpguard.guard import records
 from xdpguard.kernel import bpf, lock, owners
 
 
@@ -27,6 +28,16 @@ def clean_host() -> Iterator[None]:
     network.remove_left_over()
     yield
     network.remove_left_over()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What comes back after a reboot is kept in a folder of this run, also by commands in other processes."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("records")
+        patch.setattr(records, "FOLDER", folder)
+        patch.setenv("XDPGUARD_STATE", str(folder))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -55,6 +55,8 @@ ERRNOS: dict[str, tuple[str, ...]] = {
     "unlink": ("EPERM", "ENOMEM", "EBUSY", "EACCES", "EROFS", "ENOENT"),
     "chmod": ("EPERM", "ENOMEM", "EROFS"),
     "rename": ("EPERM", "ENOMEM", "ENOSPC", "EACCES", "EROFS"),
+    "symlink": ("EPERM", "ENOMEM", "ENOSPC", "EACCES", "EROFS", "EEXIST"),
+    "fsync": ("EIO", "ENOSPC"),
     "open lock": ("EPERM", "ENOMEM", "ENOSPC", "EACCES", "EROFS", "EMFILE"),
     "write lock": ("EPERM", "ENOSPC", "EINVAL"),
 }
@@ -130,6 +132,8 @@ class Calls:
         self.wrap(bpf, "map_memory", lambda *_, **__: "map memory")
         for attribute, name in _FILES.items():
             self.wrap(os, attribute, lambda path, *_, name=name, **__: name if _in(path, folders) else None)
+        self.wrap(os, "symlink", lambda _, path, *__, **___: "symlink" if _in(path, folders) else None)
+        self.wrap(os, "fsync", lambda *_: "fsync")
         self.wrap(os, "open", _names_lock)
         for attribute in _LOCK_CALLS:
             self.wrap(os, attribute, lambda *_: "write lock")

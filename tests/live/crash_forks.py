@@ -74,11 +74,12 @@ def _warm() -> None:
 
 def _child(request: dict[str, Any], out: int) -> None:
     from xdpguard.cli import main
+    from xdpguard.guard import records
     from xdpguard.kernel import compile
 
     for name, value in request["owners"].items():
         setattr(owners, name, value)
-    folders: tuple[str, ...] = (BPFFS,)
+    folders: tuple[str, ...] = (BPFFS, str(records.FOLDER))
     if request["cache"]:
         _other_cache(compile, Path(request["cache"]))
         folders += (request["cache"],)

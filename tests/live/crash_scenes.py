@@ -20,16 +20,16 @@ from test_lifecycle_support import (
     Site,
     State,
     await_state,
+    compiled_of,
     dropping,
     frame,
     state,
 )
 
 from xdpguard.errors import NotLoadedError
-from xdpguard.generation import compiled
 from xdpguard.guard.load import load
+from xdpguard.guard.records import Records
 from xdpguard.kernel import link, maps, objects, tc, testrun
-from xdpguard.rules.parse import parse
 
 A, B, C, _ = TOGGLED
 TX = "{name: back, proto: udp, dport: 7, action: tx}"
@@ -94,7 +94,10 @@ def _dropped(programs: list[int] | list[int | None], verdict: int) -> set[int] |
 
 @dataclass(slots=True)
 class Scene:
-    """``start``: what is done in this process before the command, as (rule file, seconds to confirm)."""
+    """``start``: what is done in this process before the command, as (rule file, seconds to confirm).
+
+    ``back``: what a reboot would bring back before the command and after it.
+    """
 
     site: Site
     start: tuple[tuple[str, int | None], ...]
@@ -102,6 +105,7 @@ class Scene:
     arguments: tuple[str, ...]
     old: set[int]
     new: set[int]
+    back: tuple[set[int] | None, set[int] | None]
     account_owners: bool = False
     judged: int = 0
     ended: int = 0  # of those, before both programs were gone
@@ -130,7 +134,7 @@ class Scene:
 
     def _prepare(self) -> None:
         for file, seconds in self.start:
-            rules = compiled.of(parse(RULES[file][0].encode(), file, self.site.folder))
+            rules = compiled_of(RULES[file][0], file, self.site.folder)
             load(
                 [self.site.end.dev], rules, mode="auto", netns=self.site.end.name, confirm=seconds,
                 force=False, say=self.site.said.append, verbose=False, account_owners=self.account_owners,
@@ -159,6 +163,14 @@ class Scene:
             told = any(problem.startswith(f"{hook} is not filtered") for problem in found.problems)
             assert told == (one is None), (found, now)
 
+    def comes_back(self) -> set[int] | None:
+        """What a reboot would bring back now: it can be read."""
+        try:
+            record = Records(self.site.end.name, self.site.end.dev).read()
+        except NotLoadedError:
+            return None
+        return RULES[Path(record.file).name][1]
+
     def mend(self) -> None:
         """The next command makes everything whole, loses no count, and leaves nothing of the one before.
 
@@ -178,6 +190,7 @@ class Scene:
             assert found.active.serial > self.serial
         self.serial = found.active.serial
         self._check_mended()
+        assert self.comes_back() == self.back[0]
         now = state(end)
         if (now.sets, now.pins) != (self.shape.sets, self.shape.pins):  # other maps, or more is observed
             self.again()
@@ -214,16 +227,18 @@ def scenes() -> dict[str, Callable[[Site], Scene]]:
     """Every command from every state that takes another way through it."""
     a, pending = (("a.yaml", None),), (("a.yaml", None), ("b.yaml", 600))
     return {
-        "first load": lambda site: Scene(site, (), "load", ("b.yaml",), OPEN, {B}),
-        "reload": lambda site: Scene(site, a, "load", ("b.yaml",), {A}, {B}),
-        "larger maps": lambda site: Scene(site, a, "load", ("large.yaml",), {A}, {B}),
-        "load to confirm": lambda site: Scene(site, a, "load", ("b.yaml", "--confirm", "600"), {A}, {B}),
-        "load over unconfirmed": lambda site: Scene(site, pending, "load", ("a.yaml",), {B}, {A}),
-        "observed delivery": lambda site: Scene(site, a, "load", ("tx.yaml",), {A}, {B}),
-        "owners": lambda site: Scene(site, a, "load", ("b.yaml", "--account-owners"), {A}, {B}),
-        "confirm": lambda site: Scene(site, pending, "confirm", (), {B}, {B}),
-        "rollback": lambda site: Scene(site, (*a, ("b.yaml", None)), "rollback", (), {B}, {A}),
+        "first load": lambda site: Scene(site, (), "load", ("b.yaml",), OPEN, {B}, (None, {B})),
+        "reload": lambda site: Scene(site, a, "load", ("b.yaml",), {A}, {B}, ({A}, {B})),
+        "larger maps": lambda site: Scene(site, a, "load", ("large.yaml",), {A}, {B}, ({A}, {B})),
+        "load to confirm": lambda site: Scene(
+            site, a, "load", ("b.yaml", "--confirm", "600"), {A}, {B}, ({A}, {A})
+        ),
+        "load over unconfirmed": lambda site: Scene(site, pending, "load", ("a.yaml",), {B}, {A}, ({A}, {A})),
+        "observed delivery": lambda site: Scene(site, a, "load", ("tx.yaml",), {A}, {B}, ({A}, {B})),
+        "owners": lambda site: Scene(site, a, "load", ("b.yaml", "--account-owners"), {A}, {B}, ({A}, {B})),
+        "confirm": lambda site: Scene(site, pending, "confirm", (), {B}, {B}, ({A}, {B})),
+        "rollback": lambda site: Scene(site, (*a, ("b.yaml", None)), "rollback", (), {B}, {A}, ({B}, {A})),
         "unload": lambda site: Scene(
-            site, (("tx.yaml", None),), "unload", (), {B}, OPEN, account_owners=True
+            site, (("tx.yaml", None),), "unload", (), {B}, OPEN, ({B}, None), account_owners=True
         ),
     }

@@ -1,5 +1,6 @@
 """A command that is killed at any of its calls: every packet is judged by all the old rules or all the new
-ones, ``status`` says which and what is missing, the next command repairs it, and nothing is left behind.
+ones, ``status`` says which and what is missing, a reboot brings back rules that were in force and confirmed,
+the next command repairs it, and nothing is left behind.
 
 A default run kills each command before its first call and after each one that others can see the effect of;
 of calls that only make what dies with the process, after the first of each kind. As nothing is changed
@@ -42,6 +43,7 @@ def good_run(scene: Scene, forks: Forks) -> Ended:
     good = forks.run(scene.words)
     assert (good.code, good.errors()) == (0, [])
     scene.check(scene.new)
+    assert scene.comes_back() == scene.back[1]
     scene.again()
     return good
 
@@ -61,6 +63,7 @@ def kill_at_each(scene: Scene, forks: Forks, *, every: bool) -> int:
             ended = forks.run(scene.words, Harm(name, at, act))
             assert ended.code == -signal.SIGKILL or ended.calls.count(name) < at, (at, name, ended)
             scene.check(scene.new if committed(ended, good) else scene.old)
+            assert scene.comes_back() in (scene.back if committed(ended, good) else scene.back[:1])
             scene.mend()
             done += 1
     return done

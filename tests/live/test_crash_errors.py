@@ -34,13 +34,16 @@ def check(scene: Scene, ended: Ended, before: State) -> None:
     if ended.code == 0:
         assert ended.errors() == []
         scene.check(scene.new)
+        assert scene.comes_back() == scene.back[1] or "`xdpguard restore`" in ended.err
         return
     assert len(ended.errors()) == 1
     line = ended.errors()[0]
+    assert scene.comes_back() in scene.back
     if "the new rules are live" in line:
         scene.check(scene.new)
     elif line.endswith("nothing changed"):
         scene.check(scene.old)
+        assert scene.comes_back() == scene.back[0]
         await_state(scene.site.end, lambda found: found == before)
     else:  # it claims nothing, or points to `xdpguard status`
         scene.check(scene.old if scene.look().whole(scene.old) else scene.new)

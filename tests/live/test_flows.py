@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 
 import test_verdicts_support  # noqa: F401 - puts tests/ on the path
 
@@ -58,8 +59,8 @@ def rest_of(frame: bytes) -> int:
     return found.sport | found.dport << 16 | found.l4 << 32 | found.vlan << 48 | 1 << 63
 
 
-def line_of(frame: bytes) -> int:
-    """The line that a packet's flow falls on, as flow_hash() says."""
+def lines_of(frame: bytes) -> tuple[int, int]:
+    """The line that a packet's flow falls on, as flow_hash() says; and the second one, of IPv6."""
     packet, rest, whole = read(frame), rest_of(frame), (1 << 64) - 1
     if packet.version == 4:
         mixed = packet.src | packet.dst << 32
@@ -70,7 +71,12 @@ def line_of(frame: bytes) -> int:
         turned = (dst_high << 32 | dst_high >> 32) & whole
         mixed = ((src_high ^ dst_low) * FLOW_HASH + (src_low ^ turned)) & whole
     mixed ^= (rest << 13 | rest >> 51) & whole
-    return (mixed * FLOW_HASH & whole) >> NUMBERS["XG_FLOW_SHIFT"]
+    mixed, shift = mixed * FLOW_HASH & whole, NUMBERS["XG_FLOW_SHIFT"]
+    return mixed >> shift, mixed >> 2 * shift - 64 & LINES - 1
+
+
+def line_of(frame: bytes) -> int:
+    return lines_of(frame)[0]
 
 
 def on_one_line(family: int, line: int, count: int) -> list[bytes]:
@@ -135,13 +141,27 @@ def test_three_flows_of_ipv4_share_a_line_and_the_oldest_makes_room(deciders: De
     assert deciders.rules("ingress", frames[:1], [0]) == []
 
 
-def test_a_flow_of_ipv6_makes_room_in_its_line_and_then_beside_it(deciders: Deciders) -> None:
-    frames = on_one_line(6, 99, 3)
+def test_flows_of_ipv6_with_one_line_find_places_in_their_other_lines(deciders: Deciders) -> None:
+    frames = on_one_line(6, 99, 5)
+    assert len({lines_of(frame)[1] for frame in frames} | {99}) == len(frames) + 1
     rules = expected(RULES, frames)
-    assert deciders.rules("ingress", frames, rules) == []
+    for _ in range(12):
+        assert deciders.rules("ingress", frames, rules) == []
     deciders.poison("ingress", 0)
-    assert deciders.rules("ingress", frames[1:], rules[1:]) == []
-    assert deciders.rules("ingress", frames[:1], [0]) == []
+    assert deciders.rules("ingress", frames, rules) == []
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_few_hundred_flows_in_turn_are_all_remembered_soon(deciders: Deciders, family: int) -> None:
+    """Nearly all: addresses are drawn, and so are their lines."""
+    ip, bits, rng = (ipv4, 32, Random(2)) if family == 4 else (ipv6, 128, Random(2))
+    ends = [(rng.getrandbits(bits), rng.getrandbits(bits)) for _ in range(256)]
+    frames = [bytes(eth() / ip(*each) / udp(7, 7)).ljust(64, bytes(1)) for each in ends]
+    rules = expected(RULES, frames)
+    for _ in range(20):
+        assert deciders.rules("ingress", frames, rules) == []
+    deciders.poison("ingress", 0)
+    assert len(deciders.rules("ingress", frames, rules)) <= 2
 
 
 def test_flows_of_both_families_may_take_a_line_from_each_other(deciders: Deciders) -> None:
@@ -230,7 +250,7 @@ def test_flows_of_one_line_that_differ_in_one_address_are_different_flows(
     deciders.use(RULES)
     assert deciders.rules("ingress", [known], expected(RULES, [known])) == []
     deciders.poison("ingress", 0)
-    assert deciders.rules("ingress", [other, known], [0, *expected(RULES, [known])]) == []
+    assert deciders.rules("ingress", [known, other], [*expected(RULES, [known]), 0]) == []
 
 
 def test_flows_to_hosts_of_many_networks_are_spread_over_the_lines() -> None:

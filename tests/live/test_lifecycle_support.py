@@ -25,6 +25,7 @@ from packets import eth, ipv4, udp
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import compiled
+from xdpguard.generation.compiled import Compiled
 from xdpguard.guard import preflight, status, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.model import InterfaceStatus
@@ -189,6 +190,12 @@ def patched(patch: str, words: list[str]) -> Done:
     return run(sys.executable, "-c", script, *words)
 
 
+def compiled_of(text: str, file: str, folder: Path) -> Compiled:
+    """Rules that are in no file, as if they were."""
+    made = compiled.of(parse(text.encode(), file, folder))
+    return replace(made, files={file: text.encode()})
+
+
 @dataclass(slots=True)
 class Site:
     """The interface under test (``end``), its peer, and a folder for rule files."""
@@ -224,10 +231,9 @@ class Site:
         account_owners: bool | None = None,
     ) -> None:
         """In this process."""
-        ruleset = parse(text.encode(), "rules.yaml", self.folder)
         load(
-            [self.end.dev], compiled.of(ruleset), mode=mode, netns=self.end.name, confirm=confirm,
-            force=force, say=self.said.append, verbose=False, account_owners=account_owners,
+            [self.end.dev], compiled_of(text, "rules.yaml", self.folder), mode=mode, netns=self.end.name,
+            confirm=confirm, force=force, say=self.said.append, verbose=False, account_owners=account_owners,
         )  # fmt: skip
 
     def confirm(self) -> None:

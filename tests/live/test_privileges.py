@@ -15,6 +15,7 @@ import pytest
 from lab import Lab
 from privileges import entered, knowing_container, only, published
 from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, await_state, dropping, run, state
+from test_restore_support import loaded, reboot
 from test_trace_refused import cgroup, connecting, listening
 from trace_command import COMMAND, Said, traced
 
@@ -58,6 +59,11 @@ def owned(site: Site) -> None:
     site.load(dropping(A), account_owners=True)
 
 
+def rebooted(site: Site) -> None:
+    loaded(site, dropping(B))
+    reboot(site)
+
+
 def words(command: str, *more: str) -> Callable[[Site], list[str]]:
     return lambda site: [command, "-i", site.end.dev, *more]
 
@@ -88,6 +94,7 @@ SCENES = {
     "unload": Scene(
         once, words("unload"), lambda site, _: bool(await_state(site.end, lambda now: not now.pins))
     ),
+    "restore": Scene(rebooted, words("restore"), in_force(B)),
     "status": Scene(pending, words("status"), shown("xdpguard confirm")),
     "stats": Scene(once, words("stats"), shown("default (pass)")),
     "stats --by process": Scene(owned, words("stats", "--by", "process"), shown("(unknown)")),
@@ -97,6 +104,12 @@ TRACES = ["trace", "trace --container NAME", "trace --netns NAME", "trace --netn
 
 def done(site: Site, scene: Scene, *capabilities: str) -> Done:
     return run(*entered(site.end.name), *only(*capabilities), CONSOLE, *scene.words(site))
+
+
+def beside(name: str, said: Done) -> list[str]:
+    """Lines of a ``restore`` that tell what it begins, and what is open now."""
+    words = (": restoring ", "xdpguard does not filter its ingress and egress")
+    return [one for one in said.err.splitlines() if name == "restore" and any(each in one for each in words)]
 
 
 def each_need(rows: dict[str, Scene] | list[str]) -> list[tuple[str, str]]:
@@ -124,7 +137,8 @@ def test_one_capability_short_a_command_names_it_and_the_host_is_as_before(
     scene = SCENES[name]
     scene.before(site)
     before = state(site.end)
-    line = done(site, scene, *(one for one in TABLE[name].needs if one != lacking)).refusal(3)
+    said = done(site, scene, *(one for one in TABLE[name].needs if one != lacking))
+    line = said.refusal(3, *beside(name, said))
     assert f"needs root ({lacking})" in line
     assert line.endswith("; nothing changed")
     assert await_state(site.end, lambda now: now.sets == before.sets) == before

@@ -19,6 +19,8 @@ from xdpguard.classify.trees import LINE, Tree
 from xdpguard.errors import Problem, RulesError
 
 _ABI = abi()
+_RECORD = _ABI.numbers["XG_MAX_BLOCKS"]
+RECORD_BYTES = 4 * _RECORD
 
 
 class Blob:
@@ -50,20 +52,20 @@ class Blob:
             joined[offset : offset + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
         return joined
 
-    def put_classes(self, dimension: Dimension, stride: int) -> int:
+    def put_classes(self, dimension: Dimension) -> int:
         """Write a dimension's blocks and class records; return the offset of the records."""
-        words = np.zeros((len(dimension.blocks), WORDS + 1), dtype=np.uint64)
-        words[:, 1:] = dimension.blocks
-        words[:, 0] = _bitmap(dimension.blocks != 0)
-        blocks = self.put(words)
-        present = dimension.members >= 0
-        records = np.zeros((len(dimension.members), stride), dtype=np.uint8)
-        records[:, :8] = _bitmap(present).reshape(-1, 1).view(np.uint8)
-        offsets = np.where(present, blocks + dimension.members * (8 * (WORDS + 1)), 0).astype(np.uint32)
-        records[:, 8 : 8 + offsets.shape[1] * 4] = offsets.view(np.uint8)
-        return self.put(records)
+        # A class that has no rule in a block has that of no rules.
+        blocks = np.r_[dimension.blocks, np.zeros((1, WORDS), dtype=np.uint64)]
+        words = np.zeros((len(blocks), WORDS + 1), dtype=np.uint64)
+        words[:, 1:] = blocks
+        words[:, 0] = _bitmap(blocks != 0)
+        empty = len(blocks) - 1
+        number = np.full((len(dimension.members), _RECORD), empty)
+        number[:, : dimension.members.shape[1]] = np.where(dimension.members < 0, empty, dimension.members)
+        offsets = self.put(words) + number * (8 * (WORDS + 1))
+        return self.put(offsets.astype(np.uint32), RECORD_BYTES)
 
-    def put_paged(self, dimension: Dimension, pages: int, stride: int, at: int) -> None:
+    def put_paged(self, dimension: Dimension, pages: int, at: int) -> None:
         """Write a small dimension as ``struct xg_paged`` at offset ``at`` of the header."""
         ends = np.r_[dimension.starts[1:], np.uint64(pages * 256)]
         values = np.repeat(dimension.numbers.astype(np.uint16), (ends - dimension.starts).astype(np.int64))
@@ -73,17 +75,17 @@ class Blob:
             at,
             pages=self.put(page_numbers.ravel().astype(np.uint16)),
             entries=self.put(entries),
-            classes=self.put_classes(dimension, stride),
+            classes=self.put_classes(dimension),
         )
 
-    def put_numbers(self, dimension: Dimension, count: int, stride: int) -> tuple[int, int]:
+    def put_numbers(self, dimension: Dimension, count: int) -> tuple[int, int]:
         """Write a dimension over ``count`` values as __u32 per value, the offset of its class record.
 
         Return the offset of these, and the last of them.
         """
-        records = self.put_classes(dimension, stride)
+        records = self.put_classes(dimension)
         lengths = np.diff(np.r_[dimension.starts, np.uint64(count)].astype(np.int64))
-        offsets = records + np.repeat(dimension.numbers.astype(np.int64), lengths) * stride
+        offsets = records + np.repeat(dimension.numbers.astype(np.int64), lengths) * RECORD_BYTES
         return self.put(offsets.astype(np.uint32)), int(offsets[-1])
 
     def put_tree(self, tree: Tree, at: int) -> None:
@@ -99,8 +101,14 @@ class Blob:
             index=self.put(tree.index.entries, LINE),
             leaves=self.put(tree.leaves, LINE),
         )
-        if tree.lows is not None and tree.rows is not None:
-            self.fields("xg_tree", at, lows=self.put(tree.lows), rows=self.put(tree.rows, LINE))
+        if tree.halves is not None:
+            self.fields(
+                "xg_tree",
+                at,
+                blocks=self.put(tree.halves.blocks, LINE),
+                lows=self.put(tree.halves.lows),
+                rows=self.put(tree.halves.rows, LINE),
+            )
 
     def fields(self, kind: str, at: int, **values: int) -> None:
         """Set fields of the struct ``kind`` at offset ``at`` of the header."""
@@ -109,10 +117,8 @@ class Blob:
 
 
 def _bitmap(flags: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """[n, k <= 64] truth values -> [n] words, column 0 in the lowest bit."""
-    wide = np.zeros((len(flags), 64), dtype=bool)
-    wide[:, : flags.shape[1]] = flags
-    return np.packbits(wide, axis=1, bitorder="little").view(np.uint64).ravel()
+    """[n, 64] truth values -> [n] words, column 0 in the lowest bit."""
+    return np.packbits(flags, axis=1, bitorder="little").view(np.uint64).ravel()
 
 
 def concatenate_bytes(parts: Sequence[bytes]) -> NDArray[np.uint8]:

@@ -6,19 +6,22 @@ Pure. A dimension's values are the indices that ``bpf/include/l4.h`` gives a pac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.classify.conditions import FIELDS, conditions
-from xdpguard.rules.model import Intervals, Match
+from xdpguard.rules.many import Matches, gathered
+from xdpguard.rules.model import Action, Intervals, Match
+from xdpguard.rules.values import SEVERAL, AddressValues
 
 ANY = -1
 """The set of a rule that does not look at the dimension."""
+_NO_ACTION = (Action.PASS, None)
 
 Bounds = NDArray[Any]
 """Values of one dimension: uint64, or S16 (128-bit big-endian) for IPv6 addresses."""
@@ -61,45 +64,75 @@ Columns = dict[str, Column]
 def columns(matches: Sequence[Match]) -> Columns:
     """The columns of the rules' conditions, in the rules' order.
 
-    Rules share most objects that they consist of, so these are told apart first; what a rule wants is looked
+    Rules share most values that they consist of, so these are told apart first; what a rule wants is looked
     up once for all that have the same ones.
     """
-    wanted = dict(_addresses(matches))
-    rest = _Distinct(
-        (*map(id, (match.protocols, match.tcp_flags, *_others(match))), match.arp, match.ipv4, match.ipv6)
-        for match in matches
-    )
-    found = [conditions(matches[at]) for at in rest.first]
-    for name in FIELDS:
-        if name not in wanted:
-            wanted[name] = column([getattr(each, name) for each in found], FIELDS[name]).spread(rest.numbers)
+    rules = matches if isinstance(matches, Matches) else gathered(matches, [_NO_ACTION] * len(matches))
+    templates, src, dst, sport, dport = (np.array(each, dtype=np.int64) for each in rules.columns())
+    wanted = {
+        f"{side}{version}": _addresses(rules.values.addresses, some, version)
+        for side, some in (("src", _distinct(src)), ("dst", _distinct(dst)))
+        for version in (4, 6)
+    }
+    alike = _distinct(templates * 4 + (sport > 0) * 2 + (dport > 0))  # but for the numbers of plain ports
+    found = [conditions(rules[at]) for at in alike.first.tolist()]
+    for name in ("l4", "vlan"):
+        wanted[name] = column([getattr(each, name) for each in found], FIELDS[name]).spread(alike.of)
+    for name, numbers in (("sport", sport), ("dport", dport)):
+        some = _distinct(np.where(numbers > 0, numbers + len(found), alike.of))
+        values = [
+            rules.values.ports[number - len(found)] if number >= len(found) else getattr(found[number], name)
+            for number in some.values.tolist()
+        ]
+        wanted[name] = column(values, FIELDS[name]).spread(some.of)
     return wanted
 
 
-def _others(match: Match) -> tuple[Intervals | None, ...]:
-    return match.sport, match.dport, match.icmp_type, match.icmp_code, match.vlan
+class _Distinct(NamedTuple):
+    """``of[r]``: which of the distinct values, in the order in which they appear, rule r has; ``first``: the
+    first rule that has it; ``values``: themselves."""
+
+    of: Numbers
+    first: Numbers
+    values: Numbers
 
 
-def _addresses(matches: Sequence[Match]) -> Iterator[tuple[str, Column]]:
-    for side in ("src", "dst"):
-        values = [getattr(match, side) for match in matches]
-        some = _Distinct(map(id, values))
-        distinct = [values[at] for at in some.first]
-        for version in ("v4", "v6"):
-            name = side + version[1]
-            every = ((0, (1 << FIELDS[name]) - 1),)
-            parts = [getattr(addresses, version, None) for addresses in distinct]
-            parts = [None if part == every else part for part in parts]
-            yield name, column(parts, FIELDS[name]).spread(some.numbers)
+def _distinct(values: Numbers) -> _Distinct:
+    """``values``: from 0, not many times as high as there are rules or values."""
+    first = np.full(values.max(initial=-1) + 1, len(values))
+    first[values[::-1]] = np.arange(len(values) - 1, -1, -1)
+    found = np.nonzero(first < len(values))[0]
+    found = found[np.argsort(first[found])]
+    number = np.empty(len(first), dtype=np.int64)
+    number[found] = np.arange(len(found))
+    return _Distinct(number[values], first[found], found)
 
 
-class _Distinct:
-    """``numbers[r]``: which of the distinct values rule r has; ``first``: a rule that has it."""
-
-    def __init__(self, values: Iterable[object]) -> None:
-        known: dict[object, int] = {}
-        self.numbers = np.array([known.setdefault(value, len(known)) for value in values], dtype=np.int64)
-        self.first = np.unique(self.numbers, return_index=True)[1].tolist()
+def _addresses(values: AddressValues, some: _Distinct, version: int) -> Column:
+    """Those of one side in one IP version. Equal sets of one interval are one, and so are shared tuples."""
+    bits = 32 if version == 4 else 128
+    kinds = np.array(values.kinds, dtype=np.int64)[some.values]
+    numbers = some.values.tolist()
+    several: dict[int, Intervals] = {}
+    alike = np.where(kinds == version, np.arange(len(kinds)), len(kinds))
+    wanted = (kinds == 4) | (kinds == 6)
+    known: dict[int, int] = {}
+    for at in np.nonzero(kinds == SEVERAL)[0].tolist():
+        addresses = values[numbers[at]]
+        intervals = getattr(addresses, f"v{version}")
+        wanted[at] = intervals != ((0, (1 << bits) - 1),)
+        alike[at] = known.setdefault(id(intervals), at) if intervals else len(kinds)
+        several[at] = intervals
+    sets = _distinct(alike[wanted])
+    ids = np.full(len(kinds), ANY)
+    ids[wanted] = sets.of
+    first, last = values.first, values.last
+    several[len(kinds)] = ()
+    distinct = [
+        several[at] if at in several else ((first[numbers[at]], last[numbers[at]]),)
+        for at in sets.values.tolist()
+    ]
+    return Column(ids, _sets(distinct, bits)).spread(some.of)
 
 
 def column(values: Sequence[Intervals | None], bits: int) -> Column:

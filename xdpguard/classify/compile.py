@@ -19,7 +19,8 @@ from xdpguard.classify.engine import build as build_engine
 from xdpguard.classify.layout import put_engine
 from xdpguard.classify.summary import describe
 from xdpguard.classify.tables import Draft, Gap, Tables, Target, counters_needed, first_counter, packed_target
-from xdpguard.rules.model import Action, Hook, Redirect, Rule, RuleSet
+from xdpguard.rules.many import Rules
+from xdpguard.rules.model import Action, Hook, Redirect, RuleSet
 
 _ABI = abi()
 _NUMBERS = _ABI.numbers
@@ -64,7 +65,8 @@ def _counts(ruleset: RuleSet) -> tuple[int, int]:
 def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[Gap]) -> str:
     """What was made of the rules; "": there are none. Adds the targets of the redirects to ``gaps``."""
     base = _ABI.offset("xg_blob.hook") + number * _ABI.structs["xg_hook"].size
-    actions, redirects = _actions(blob, hook)
+    rules = Rules.of(hook.rules)
+    actions, redirects = _actions(blob, rules)
     targets = [packed_target(redirect.dst_mac) for redirect in redirects]
     targets_at = blob.put(concatenate_bytes(targets))
     gaps += [Gap(targets_at + at * _TARGET_BYTES, one.interface) for at, one in enumerate(redirects)]
@@ -82,7 +84,7 @@ def _put_hook(blob: Blob, ruleset: RuleSet, hook: Hook, number: int, gaps: list[
     if not hook.rules:
         return ""
     try:
-        engine = build_engine(columns([rule.match for rule in hook.rules]))
+        engine = build_engine(columns(rules.matches))
     except NoRoom as error:
         raise blob.refused(_no_room(hook, error)) from error
     put_engine(blob, engine, base)
@@ -97,21 +99,18 @@ def _no_room(hook: Hook, error: NoRoom) -> str:
     return f"{len(error.rules)} rules {error.what}, {some} ...; {error.allowed}"
 
 
-def _actions(blob: Blob, hook: Hook) -> tuple[NDArray[np.uint16], list[Redirect]]:
+def _actions(blob: Blob, rules: Rules) -> tuple[NDArray[np.uint16], list[Redirect]]:
     """Per rule: action in the low byte, index of its redirect target in the high one. And these targets."""
     numbers: dict[Redirect, int] = {}
-    actions = [
-        int(rule.action) | numbers.setdefault(_redirect(rule), len(numbers)) << 8
-        if rule.action is Action.REDIRECT
-        else int(rule.action)
-        for rule in hook.rules
-    ]
+    words = {}
+    for at, template in rules.matches.firsts:
+        word = int(template.action)
+        if template.action is Action.REDIRECT:
+            if template.redirect is None:
+                raise AssertionError(f"rule {rules.names[at]}: a redirect without a target")
+            word |= numbers.setdefault(template.redirect, len(numbers)) << 8
+        words[rules.matches.templates[at]] = word
     if len(numbers) > MAX_TARGETS:
         raise blob.refused(f"{len(numbers)} distinct redirect targets; at most {MAX_TARGETS} are allowed")
-    return np.array(actions, dtype=np.uint32).astype(np.uint16), list(numbers)
-
-
-def _redirect(rule: Rule) -> Redirect:
-    if rule.redirect is None:
-        raise AssertionError(f"rule {rule.name}: a redirect without a target")
-    return rule.redirect
+    found = np.array([words[number] for number in rules.matches.templates], dtype=np.uint32)
+    return found.astype(np.uint16), list(numbers)

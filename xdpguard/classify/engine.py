@@ -84,8 +84,13 @@ def build(columns: Columns) -> Engine:
         is_wide |= (group == Group.WIDE) | (view.lanes.unfit & view.live)
     while is_wide.sum() <= wide.MOST:
         attempt = _Attempt(columns, is_wide)
-        for view, group in zip(views, groups, strict=True):
-            attempt.add(view, np.where(is_wide, int(Group.WIDE), group))
+        chosen = [np.where(is_wide, int(Group.WIDE), group) for group in groups]
+        # Lists are soon made, and overflow most; pairs take longest.
+        for view, group in zip(views, chosen, strict=True):
+            attempt.add_lists(view, group)
+        if not len(attempt.left_over):
+            for view, group in zip(views, chosen, strict=True):
+                attempt.add_pairs(view, group)
         if not len(attempt.left_over):
             return attempt.finish(views, arp, arp_fallback)
         is_wide[attempt.left_over] = True
@@ -152,26 +157,32 @@ class _Attempt:
     left_over: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     conditions: Conditions = field(default_factory=Conditions)
     _families: dict[int, Family] = field(default_factory=dict)
+    _words: dict[int, tuple[Words, Words]] = field(default_factory=dict)  # of each elementary interval
     _broad: dict[str, tuple[Ranges, int]] = field(default_factory=dict)
     _pair_keys: list[NDArray[np.uint64]] = field(default_factory=list)
     _pair_words: list[Words] = field(default_factory=list)
     _pair_classes: int = 0
     _groups: dict[int, dict[Group, int]] = field(default_factory=dict)
 
-    def add(self, view: _View, group: Numbers) -> None:
-        """One family."""
+    def add_lists(self, view: _View, group: Numbers) -> None:
+        """Those of one family."""
         chosen = {name: np.nonzero(view.live & (group == name))[0] for name in Group}
         self._groups[view.family] = {name: len(rules) for name, rules in chosen.items()}
         src_broad, src_classes = _broad(view.src, np.r_[chosen[Group.DST], chosen[Group.WIDE]])
         dst_broad, dst_classes = _broad(view.dst, np.r_[chosen[Group.SRC], chosen[Group.WIDE]])
         self._broad[f"src{view.family}"] = src_broad, src_classes.count
         self._broad[f"dst{view.family}"] = dst_broad, dst_classes.count
-        pairs = self._pairs(view, chosen[Group.PAIR])
         src_lists = self._lists(view.src, chosen[Group.SRC], view.lanes, dst_broad)
         dst_lists = self._lists(view.dst, chosen[Group.DST], view.lanes, src_broad)
+        self._words[view.family] = _words(src_lists, src_classes), _words(dst_lists, dst_classes)
+
+    def add_pairs(self, view: _View, group: Numbers) -> None:
+        """Those of one family, whose lists were added."""
+        src_words, dst_words = self._words[view.family]
+        src, dst = self._pairs(view, np.nonzero(view.live & (group == Group.PAIR))[0])
         self._families[view.family] = Family(
-            _tree(view.src, pairs[0], src_lists, src_classes),
-            _tree(view.dst, pairs[1], dst_lists, dst_classes),
+            trees.build(view.src.ranked.starts, src, src_words),
+            trees.build(view.dst.ranked.starts, dst, dst_words),
             view.fallback,
         )
 
@@ -237,8 +248,7 @@ def _crowding(classes: Numbers, each: Numbers, most: int) -> NDArray[np.bool_]:
 
 def _sets_of(side: Side, rules: Numbers) -> Numbers:
     """The distinct sets of these rules."""
-    ids = side.ids[rules]
-    return np.unique(ids[ids != ANY])
+    return split.used(side.ids[rules], len(side.ranked))
 
 
 def _covered(side: Side, rules: Numbers) -> tuple[Classes, Numbers, Numbers]:
@@ -248,7 +258,9 @@ def _covered(side: Side, rules: Numbers) -> tuple[Classes, Numbers, Numbers]:
     sets = _sets_of(side, rules)
     classes = divide(side.ranked, sets)
     set_offsets, values = covers(side.ranked, sets, classes)
-    number = np.searchsorted(sets, side.ids[rules])
+    places = np.zeros(len(side.ranked), dtype=np.int64)
+    places[sets] = np.arange(len(sets))
+    number = places[side.ids[rules]]
     counts = np.diff(set_offsets)[number]
     index, step = expand(counts)
     return classes, np.r_[0, np.cumsum(counts)], values[set_offsets[number][index] + step]
@@ -278,6 +290,5 @@ def _broad(side: Side, rules: Numbers) -> tuple[Ranges, Classes]:
     return Ranges(np.r_[0, np.cumsum(counts)], low[at], high[at]), classes
 
 
-def _tree(side: Side, pair: Numbers, lists: Words, broad: Classes) -> trees.Tree:
-    words = lists | broad.of.astype(np.uint64) << _BROAD_SHIFT
-    return trees.build(side.ranked.starts, pair, words)
+def _words(lists: Words, broad: Classes) -> Words:
+    return lists | broad.of.astype(np.uint64) << _BROAD_SHIFT

@@ -46,22 +46,20 @@ def _put_families(blob: Blob, engine: Engine, base: int) -> None:
 
 def _put_wide(blob: Blob, engine: Engine, base: int) -> None:
     wide = engine.wide
-    blocks = -(-max(len(wide.rules), 1) // _NUMBERS["XG_BLOCK_RULES"])
-    stride = -(-(8 + 4 * blocks) // 8) * 8
     small = base + _ABI.offset("xg_hook.small")
     for index, name in enumerate(SMALL):
-        blob.put_paged(wide.small[name], PAGES[name], stride, small + index * _ABI.structs["xg_paged"].size)
+        blob.put_paged(wide.small[name], PAGES[name], small + index * _ABI.structs["xg_paged"].size)
     arp = 0
     for number in engine.families:
         at = base + _ABI.offset(f"xg_hook.ipv{number}")
         blob.fields("xg_addresses", at, wide=wide.first[number])
         for side in ("src", "dst"):
-            offset, arp = blob.put_numbers(*wide.addresses[f"{side}{number}"], stride)
+            offset, arp = blob.put_numbers(*wide.addresses[f"{side}{number}"])
             blob.fields("xg_addresses", at, **{f"{side}_wide": offset})
     blob.fields(
         "xg_hook",
         base,
-        class_stride=stride,
+        wide_blocks=-(-len(wide.rules) // _NUMBERS["XG_BLOCK_RULES"]),
         wide_rules=blob.put(wide.rules.astype(np.uint32)),
         arp_first=wide.first[0],
         arp_wide=arp,

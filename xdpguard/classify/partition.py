@@ -113,8 +113,11 @@ def spans(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, N
     million of these in every broad set over it.
     """
     which, interval = intervals_of(ranked, chosen)
-    low = np.searchsorted(classes.first, ranked.low[interval]) + 1
-    return which, low, np.searchsorted(classes.first, ranked.high[interval]) + 1 - low
+    begins = np.zeros(len(ranked.starts) + 1, dtype=np.int64)
+    begins[classes.first + 1] = 1
+    before = np.cumsum(begins)  # classes that begin before an elementary interval
+    low = before[ranked.low[interval]] + 1
+    return which, low, before[ranked.high[interval]] + 1 - low
 
 
 def covers(ranked: Ranked, chosen: Numbers, classes: Classes) -> tuple[Numbers, Numbers]:

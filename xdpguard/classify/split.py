@@ -69,11 +69,18 @@ def side(columns: Columns, name: str, live: NDArray[np.bool_]) -> Side:
     """``name``: src4, dst4, src6, dst6; ``live``: the rules that matter in the family."""
     column = columns[name]
     ranked = rank(column.sets, bounds([0], 128 if name.endswith("6") else 32))
-    used = np.unique(column.ids[live & (column.ids != ANY)])
-    classes = divide(ranked, used)
+    chosen = used(column.ids[live], len(ranked))
+    classes = divide(ranked, chosen)
     per_set = np.zeros(len(ranked), dtype=np.int64)
-    per_set[used] = sizes(ranked, used, classes)
+    per_set[chosen] = sizes(ranked, chosen, classes)
     return Side(column.ids, ranked, per_set, classes.count)
+
+
+def used(ids: Numbers, sets: int) -> Numbers:
+    """The distinct numbers of sets among these, ascending, of so many."""
+    there = np.zeros(sets, dtype=bool)
+    there[ids[ids != ANY]] = True
+    return np.nonzero(there)[0]
 
 
 def assign(src: Side, dst: Side, live: NDArray[np.bool_], limits: Limits) -> NDArray[np.int64]:

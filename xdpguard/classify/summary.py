@@ -36,6 +36,5 @@ def describe(engine: Engine) -> str:
 
 def _tree(tree: Tree) -> str:
     """Steps from one line to the next, the leaf's own among them; an index spares some at most stretches."""
-    rows = tree.leaves if tree.rows is None else tree.rows
     above = tree.index.entries >> np.uint32(_SHIFT)
-    return f"{len(rows)} rows, {1 + above.mean():.1f} of at most {1 + len(tree.levels)} steps"
+    return f"{tree.rows} rows, {1 + above.mean():.1f} of at most {1 + len(tree.levels)} steps"

@@ -13,21 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xdpguard.abi import abi
+from xdpguard.classify import trees6
 from xdpguard.classify.columns import Bounds, Numbers
-from xdpguard.classify.partition import expand
+from xdpguard.classify.trees6 import Halves
 
 _ABI = abi()
 LINE = _ABI.numbers["XG_LINE"]
 LEVELS = _ABI.numbers["XG_TREE_LEVELS"]
 _ROW = np.dtype([("last", "<u4"), ("pair", "<u4"), ("word", "<u8")])
-_HEAD = np.dtype([("high", "<u8"), ("first", "<u4"), ("steps", "<u4")])
-if _ROW.itemsize != _ABI.structs["xg_row"].size or _HEAD.itemsize != _ABI.structs["xg_head"].size:
-    raise AssertionError("abi.h and classify/trees.py disagree on struct xg_row or xg_head")
+if _ROW.itemsize != _ABI.structs["xg_row"].size:
+    raise AssertionError("abi.h and classify/trees.py disagree on struct xg_row")
 _PER_LEAF = LINE // _ROW.itemsize
 _NODE_SHIFT = _ABI.numbers["XG_NODE_SHIFT"]
 _INDEX_BITS = ((0, 0.0), (4, 0.0), (8, 0.0), (10, 0.05), (12, 0.1), (14, 0.25), (16, 0.5))
 """Sizes of an index, and what each costs in cache, in levels of a search."""
-_MOST32, _MOST64 = 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF
+_MOST32 = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,15 @@ class Index:
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """``levels``: the lowest first; ``lows`` and ``rows``: of IPv6 only, where ``leaves`` are heads."""
+    """``levels``: the lowest first. ``leaves``: of IPv4, struct xg_row. ``halves``: of IPv6, all that is
+    below the levels. ``rows``: how many intervals it tells apart.
+    """
 
     index: Index
     levels: list[NDArray[Any]]
     leaves: NDArray[Any]
-    lows: NDArray[np.uint64] | None = None
-    rows: NDArray[Any] | None = None
+    rows: int
+    halves: Halves | None = None
 
 
 def build(starts: Bounds, pair: Numbers, word: NDArray[np.uint64]) -> Tree:
@@ -61,41 +63,27 @@ def build(starts: Bounds, pair: Numbers, word: NDArray[np.uint64]) -> Tree:
     rows["pair"], rows["word"] = pair, word
     if starts.dtype.kind != "S":
         rows["last"] = np.r_[(starts[1:] - np.uint64(1)).astype(np.uint32), np.uint32(_MOST32)]
-        levels = _levels(rows["last"])
-        return Tree(_index(rows["last"], len(levels)), levels, _padded(rows, _PER_LEAF, "last", _MOST32))
-    return _build6(starts, rows)
+        index, levels = _above(rows["last"], _PER_LEAF)
+        return Tree(index, levels, _padded(rows), len(rows))
+    found = trees6.halves(starts, rows)
+    index, levels = _above(found.highs, trees6.PER_LEAF)
+    return Tree(index, levels, found.leaves, len(rows), found)
 
 
-def _build6(starts: Bounds, rows: NDArray[Any]) -> Tree:
-    halves = np.frombuffer(starts.tobytes(), dtype=">u8").reshape(-1, 2).astype(np.uint64)
-    after_high, after_low = halves[1:, 0], halves[1:, 1]
-    high = np.r_[after_high - (after_low == 0).astype(np.uint64), np.uint64(_MOST64)]
-    low = np.r_[after_low - np.uint64(1), np.uint64(_MOST64)]
-    new = np.r_[True, high[1:] != high[:-1]]
-    first = np.nonzero(new)[0]
-    counts = np.diff(np.r_[first, len(high)])
-    # An address behind all that end in its high half lies in the next interval: one more than is compared.
-    compared = counts - (low[first + counts - 1] == _MOST64)
-    steps = np.ceil(np.log2(compared + 1)).astype(np.int64)
-    head, place = expand(1 << steps)
-    at = first[head] + np.minimum(place, compared[head])
-    heads = np.zeros(len(first), dtype=_HEAD)
-    heads["high"], heads["steps"] = high[first], steps
-    heads["first"] = np.cumsum(1 << steps) - (1 << steps)
-    lows = np.where(place < compared[head], low[at], np.uint64(_MOST64))
-    levels = _levels(heads["high"])
-    leaves = _padded(heads, _PER_LEAF, "high", _MOST64)
-    return Tree(_index(heads["high"], len(levels)), levels, leaves, lows, rows[at])
+def _above(lasts: NDArray[Any], per_leaf: int) -> tuple[Index, list[NDArray[Any]]]:
+    """What is above the leaves. ``lasts``: their keys."""
+    levels = _levels(lasts, per_leaf)
+    return _index(lasts, per_leaf, len(levels)), levels
 
 
-def _levels(lasts: NDArray[Any]) -> list[NDArray[Any]]:
+def _levels(lasts: NDArray[Any], width: int) -> list[NDArray[Any]]:
     """The levels above the leaves, the lowest first:
 
-    the highest key of every line below, until one line is left.
+    the highest key of every line below, of ``width`` keys, until one line is left.
     """
     per_line = LINE // lasts.dtype.itemsize
-    most = np.array(_MOST64, dtype=np.uint64).astype(lasts.dtype)
-    keys, width, levels = lasts, _PER_LEAF, []
+    most = np.array(trees6.MOST, dtype=np.uint64).astype(lasts.dtype)
+    keys, levels = lasts, []
     while len(keys) > width:
         ends = np.minimum(np.arange(width - 1, len(keys) + width - 1, width), len(keys) - 1)
         keys, width = keys[ends], per_line
@@ -104,7 +92,7 @@ def _levels(lasts: NDArray[Any]) -> list[NDArray[Any]]:
     return levels
 
 
-def _index(lasts: NDArray[Any], depth: int) -> Index:
+def _index(lasts: NDArray[Any], per_leaf: int, depth: int) -> Index:
     """The index that spares most levels for its size. ``lasts``: keys of the leaves' rows."""
     keys = lasts.astype(np.uint64)
     # Below the first key and above the last but one there is nothing to tell apart.
@@ -114,7 +102,8 @@ def _index(lasts: NDArray[Any], depth: int) -> Index:
         if bits and 1 << bits > 4 * len(keys):
             break
         shift = max(span.bit_length() - bits, 0)
-        node, levels = _entry_points(keys, base, shift, span >> shift, depth, LINE // lasts.dtype.itemsize)
+        widths = per_leaf, LINE // lasts.dtype.itemsize
+        node, levels = _entry_points(keys, base, shift, span >> shift, depth, widths)
         stretch = np.minimum(
             (np.maximum(keys, np.uint64(base)) - np.uint64(base)) >> np.uint64(shift), span >> shift
         )
@@ -124,15 +113,16 @@ def _index(lasts: NDArray[Any], depth: int) -> Index:
 
 
 def _entry_points(
-    keys: NDArray[np.uint64], base: int, shift: int, most: int, depth: int, per_line: int
+    keys: NDArray[np.uint64], base: int, shift: int, most: int, depth: int, widths: tuple[int, int]
 ) -> tuple[Numbers, Numbers]:
     """For each stretch the lowest node that all of its rows are under, and how many levels that is above the
-    leaves.
+    leaves. ``widths``: keys of a leaf, and of a node.
     """
+    per_leaf, per_line = widths
     starts = np.uint64(base) + (np.arange(most + 1, dtype=np.uint64) << np.uint64(shift))
     first = np.searchsorted(keys, starts)
     last = np.r_[np.searchsorted(keys, starts[1:] - np.uint64(1)), len(keys) - 1]
-    node, end, levels = first // _PER_LEAF, last // _PER_LEAF, np.zeros(most + 1, dtype=np.int64)
+    node, end, levels = first // per_leaf, last // per_leaf, np.zeros(most + 1, dtype=np.int64)
     for _ in range(depth):
         apart = node != end
         # Whoever is still apart goes one level up.
@@ -141,7 +131,7 @@ def _entry_points(
     return node, levels
 
 
-def _padded(array: NDArray[Any], multiple: int, key: str, most: int) -> NDArray[Any]:
-    padding = np.repeat(array[-1:], -len(array) % multiple)
-    padding[key] = most
-    return np.concatenate([array, padding])
+def _padded(rows: NDArray[Any]) -> NDArray[Any]:
+    padding = np.repeat(rows[-1:], -len(rows) % _PER_LEAF)
+    padding["last"] = _MOST32
+    return np.concatenate([rows, padding])

@@ -106,6 +106,26 @@ def unload(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def restore(arguments: argparse.Namespace) -> int:
+    from xdpguard.guard.restore import restore as verb
+
+    found = []
+    for one in verb(arguments.interface, arguments.netns, say, force=arguments.force):
+        found.append(one)
+        if one.error is not None:
+            report(one.error)
+        if one.unfiltered:
+            hooks = " and ".join(one.unfiltered)
+            say(f"{place(one.interface, one.netns)}: xdpguard does not filter its {hooks}")
+    if any(one.result == "restored" for one in found):
+        _seed_owners()
+    if arguments.format == "json":
+        from xdpguard.ui.jsondoc import restore_document
+
+        emit(restore_document(found))
+    return next((one.error.exit_code for one in found if one.error is not None), 0)
+
+
 def status(arguments: argparse.Namespace) -> int:
     from xdpguard.guard.status import status as verb
     from xdpguard.ui.status import render
@@ -203,6 +223,7 @@ COMMANDS: dict[str, Callable[[argparse.Namespace], int]] = {
     "confirm": confirm,
     "rollback": rollback,
     "unload": unload,
+    "restore": restore,
     "status": status,
     "stats": stats,
     "trace": trace,

@@ -15,6 +15,7 @@ from xdpguard.ui.streams import emit, say
 
 MODES = ("auto", "native", "generic")
 STATUS_FORMATS = ("table", "json")
+RESTORE_FORMATS = ("text", "json")
 CONFIRM_MAX = 86_400
 WATCH_MIN = 0.1
 WATCH_MAX = 86_400.0
@@ -31,6 +32,7 @@ EXAMPLES = {
     "confirm": "xdpguard confirm -i eth0",
     "rollback": "xdpguard rollback -i eth0",
     "unload": "xdpguard unload -i eth0",
+    "restore": "xdpguard restore -i eth0",
     "status": "xdpguard status --format json",
     "stats": "xdpguard stats -i eth0 --by rule --watch 1",
     "trace": "xdpguard trace -tio --container web,db --port 443 --format json",
@@ -127,6 +129,7 @@ def parser() -> argparse.ArgumentParser:
     _verb(commands, "confirm", "keep the rules that were loaded with --confirm")
     _verb(commands, "rollback", "go back to the previous rules; a second time: forward again")
     _verb(commands, "unload", "remove xdpguard's programs, maps and counters from the interface")
+    _restore(commands)
     _status(commands)
     _stats(commands)
     _trace(commands)
@@ -171,10 +174,8 @@ def _interfaces(command: argparse.ArgumentParser) -> None:
     _netns(command, "the caller's own")
 
 
-def _one_interface(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "-i", "--interface", metavar="IF", action=Once, help="interface (default: every one that is loaded)"
-    )
+def _one_interface(command: argparse.ArgumentParser, every: str = "every one that is loaded") -> None:
+    command.add_argument("-i", "--interface", metavar="IF", action=Once, help=f"interface (default: {every})")
     _netns(command, "with -i the caller's own, else all")
 
 
@@ -219,6 +220,22 @@ def _load(commands: Commands) -> None:
 
 def _verb(commands: Commands, name: str, text: str) -> None:
     _interfaces(_command(commands, name, text))
+
+
+def _restore(commands: Commands) -> None:
+    restore = _command(
+        commands,
+        "restore",
+        "load again what was confirmed last, after a reboot or when it is lost",
+    )
+    _one_interface(restore, "every one of which rules are kept")
+    restore.add_argument("--force", action="store_true", help="load even if the preflight refuses")
+    restore.add_argument(
+        "--format",
+        choices=RESTORE_FORMATS,
+        action=Once,
+        help="text: on standard error only, as load; json: a document on standard output too (default: text)",
+    )
 
 
 def _status(commands: Commands) -> None:

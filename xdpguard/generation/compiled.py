@@ -14,16 +14,18 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xdpguard import abi
 from xdpguard.classify.tables import MAX_BYTES, Draft, Gap
 from xdpguard.errors import KernelError
-from xdpguard.generation.outline import Outline, Redirecting, outline
+from xdpguard.generation.outline import Outline, Redirecting, named, outline
 from xdpguard.kernel import kept
+from xdpguard.kernel.meanwhile import meanwhile
 from xdpguard.rules.model import RuleSet
 from xdpguard.rules.report import Report
 from xdpguard.rules.source import Sources, shown_path
@@ -33,6 +35,8 @@ MOST_FILES, MOST_BYTES = 16, 256 << 20
 """Kept at a time."""
 _MOST_OF_ONE = 2 * MAX_BYTES
 _LENGTH_BYTES = 4
+_MANY = 20_000
+"""From so many rules on, what is told of single ones is worth another process."""
 _PACKED = ("names", "places")
 
 Say = Callable[[str], None]
@@ -40,33 +44,45 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Compiled:
+    """``files``: path -> bytes of every file that was read for it, the rule file first."""
+
     outline: Outline
     draft: Draft
+    files: dict[str, bytes] = field(default_factory=dict)
 
 
 def of(ruleset: RuleSet) -> Compiled:
     """Compile. RulesError: over a limit. KernelError: no memory."""
-    from xdpguard.classify.compile import draft  # NumPy, which what is kept does not need
+    count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
+
+    def joined() -> bytes:
+        names, places = named(ruleset)
+        return len(names).to_bytes(_LENGTH_BYTES, "little") + names + places
 
     try:
-        return Compiled(outline(ruleset), draft(ruleset))
+        with meanwhile(joined) if count >= _MANY else nullcontext(joined) as told:
+            from xdpguard.classify.compile import draft  # NumPy, which what is kept does not need
+
+            made, data = draft(ruleset), told()
+        end = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+        return Compiled(outline(ruleset, (data[_LENGTH_BYTES:end], data[end:])), made)
     except MemoryError as error:
-        count = len(ruleset.ingress.rules) + len(ruleset.egress.rules)
         raise KernelError(f"{ruleset.file}: no memory to compile {count} rules; nothing changed") from error
 
 
-def read(path: str, say: Say, *, verbose: bool = False) -> Compiled:
+def read(path: str, say: Say, *, verbose: bool = False, files: Mapping[str, bytes] | None = None) -> Compiled:
     """A rule file, compiled now or kept; its notes are said. ``verbose``: also which of both, and why.
+    ``files``: what to take for it and for the files that it names.
 
     Raises as ``load_file`` and ``of``.
     """
     tell = say if verbose else lambda text: None
-    sources = Sources()
+    sources = Sources(files)
     place = _place(path, sources)
     found = _kept(place, sources, tell) if place is not None else None
     if found is not None:
         _say_all(found.outline.notes, say)
-        return found
+        return dataclasses.replace(found, files=sources.held())
     from xdpguard.rules.parse import load_file  # the parser, of which the same holds
 
     ruleset = load_file(path, thorough=False, sources=sources)
@@ -75,7 +91,7 @@ def read(path: str, say: Say, *, verbose: bool = False) -> Compiled:
     if place is not None:
         kept.write(place, *_encoded(made, place, sources))
         kept.trim(SUFFIX, MOST_FILES, MOST_BYTES)
-    return made
+    return dataclasses.replace(made, files=sources.held())
 
 
 def _say_all(notes: tuple[str, ...], say: Say) -> None:

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from xdpguard.abi import abi
+from xdpguard.rules.many import Rules
 from xdpguard.rules.model import Action, Hook, RuleSet
 
 _LEVEL = 1  # zlib: fast
@@ -73,9 +74,8 @@ def packed(ruleset: RuleSet) -> bytes:
 
 
 def _columns(hook: Hook) -> list[list[str] | list[int]]:
-    rules = hook.rules
-    names, keys = [rule.name for rule in rules], [rule.key for rule in rules]
-    return [names, [_WORDS[rule.action] for rule in rules], keys, [rule.line for rule in rules]]
+    rules = Rules.of(hook.rules)
+    return [rules.names, [_WORDS[action] for action in rules.actions], rules.keys, rules.lines]
 
 
 def unpacked(data: bytes) -> tuple[tuple[NamedRule, ...], tuple[NamedRule, ...]]:
@@ -119,6 +119,15 @@ def targets(data: bytes) -> dict[str, int]:
     """Those of an encoded manifest, without reading its rules. Raises ValueError as ``decode``."""
     try:
         found: dict[str, int] = _head(data)[0]["targets"]
+    except (zlib.error, KeyError, TypeError) as error:
+        raise ValueError(f"a damaged manifest: {error}") from error
+    return found
+
+
+def loaded_at(data: bytes) -> float:
+    """Of an encoded manifest, without reading its rules. Raises ValueError as ``decode``."""
+    try:
+        found: float = _head(data)[0]["loaded_at"]
     except (zlib.error, KeyError, TypeError) as error:
         raise ValueError(f"a damaged manifest: {error}") from error
     return found

@@ -9,11 +9,12 @@ import json
 import zlib
 from bisect import bisect_right
 from dataclasses import dataclass
-from itertools import accumulate, groupby
+from itertools import accumulate
 from typing import NamedTuple
 
 from xdpguard.generation import manifest
-from xdpguard.rules.model import Action, Hook, Rule, RuleSet
+from xdpguard.rules.many import Rules
+from xdpguard.rules.model import Action, RuleSet
 
 
 class Redirecting(NamedTuple):
@@ -59,37 +60,40 @@ class Outline:
         return f"{file}:{named.line}:{columns[index]}", named.name, named.action
 
 
-def outline(ruleset: RuleSet) -> Outline:
-    hooks = (ruleset.ingress, ruleset.egress)
-    ingress = ruleset.ingress.rules
-    vlan = next((rule.name for rule in ingress if rule.match.vlan is not None), "")
+def named(ruleset: RuleSet) -> tuple[bytes, bytes]:
+    """What is told of single rules: ``names`` and ``places`` of the outline."""
+    hooks = (Rules.of(ruleset.ingress.rules), Rules.of(ruleset.egress.rules))
+    return manifest.packed(ruleset), _packed([(rules.files, rules.columns) for rules in hooks])
+
+
+def outline(ruleset: RuleSet, told: tuple[bytes, bytes] | None = None) -> Outline:
+    """``told``: what ``named`` answers, if it was asked before."""
+    names, places = told or named(ruleset)
+    hooks = [Rules.of(hook.rules) for hook in (ruleset.ingress, ruleset.egress)]
+    templates = hooks[0].matches.firsts
+    vlan = next((hooks[0].names[at] for at, template in templates if template.vlan is not None), "")
     return Outline(
         file=ruleset.file,
         content_hash=ruleset.content_hash,
         notes=ruleset.notes,
-        counts=(len(ingress), len(ruleset.egress.rules)),
+        counts=(len(hooks[0]), len(hooks[1])),
         defaults=manifest.defaults(ruleset),
-        redirects=tuple(one for at, hook in enumerate(hooks) for one in _redirects(ruleset, at, hook)),
-        tx=any(rule.action is Action.TX for rule in ingress),
+        redirects=tuple(one for at, rules in enumerate(hooks) for one in _redirects(ruleset, at, rules)),
+        tx=any(template.action is Action.TX for _, template in templates),
         vlan=vlan,
-        names=manifest.packed(ruleset),
-        places=_packed([_places(hook.rules) for hook in hooks]),
+        names=names,
+        places=places,
     )
 
 
-def _redirects(ruleset: RuleSet, number: int, hook: Hook) -> list[Redirecting]:
+def _redirects(ruleset: RuleSet, number: int, rules: Rules) -> list[Redirecting]:
     found: dict[str, Redirecting] = {}
-    for rule in hook.rules:
-        if rule.redirect is not None and rule.redirect.interface not in found:
-            name = rule.redirect.interface
-            found[name] = Redirecting(number, name, rule.name, ruleset.place(rule))
+    for at, template in rules.matches.firsts:
+        if template.redirect is not None and template.redirect.interface not in found:
+            name = template.redirect.interface
+            place = f"{rules.file(at) or ruleset.file}:{rules.lines[at]}:{rules.columns[at]}"
+            found[name] = Redirecting(number, name, rules.names[at], place)
     return list(found.values())
-
-
-def _places(rules: tuple[Rule, ...]) -> tuple[list[tuple[str, int]], list[int]]:
-    """Files in the order of the rules, with their numbers of rules; and columns."""
-    files = [(file, len(list(some))) for file, some in groupby(rule.file for rule in rules)]
-    return files, [rule.column for rule in rules]
 
 
 def _packed(document: object) -> bytes:

@@ -44,6 +44,12 @@ def describe(found: MapSet, slot: int) -> Manifest | None:
     return None if data is None else manifest.decode(data)
 
 
+def loaded_at(found: MapSet, slot: int) -> float | None:
+    """When the generation in a slot was loaded (seconds since the epoch), which names it; None: none is."""
+    data = _manifest(found, slot)
+    return None if data is None else manifest.loaded_at(data)
+
+
 def targets(found: MapSet, slot: int) -> dict[str, int]:
     """The redirect targets of the generation in a slot: name -> ifindex."""
     data = _manifest(found, slot)

@@ -1,1 +1,1 @@
-"""The verbs: load (a transaction), confirm, rollback, unload, status."""
+"""The verbs: load (a transaction), confirm, rollback, unload, restore, status."""

@@ -38,18 +38,23 @@ def load(
 
 def _load(interfaces: list[str], request: Request) -> None:
     with chosen(interfaces, "xdpguard load") as (looked, signals):
-        staged = _stage(looked, request, signals)
-        for ready in staged:
-            ready.commit()
-        failures = [why for why in map(_finish, staged) if why]
-        failures += _swept(request)
-        _report(staged)
-        if failures:
-            raise KernelError(
-                f"{'; '.join(failures)}: the new rules are live, and the next command cleans up behind them"
-            )
-        if signals.pending:
-            raise Interrupted("interrupted too late: the new rules are live")
+        put(looked, request, signals)
+
+
+def put(looked: list[Found], request: Request, signals: Noted) -> None:
+    """``load`` on interfaces whose locks are held, in their namespace."""
+    staged = _stage(looked, request, signals)
+    for ready in staged:
+        ready.commit()
+    failures = [why for why in map(_finish, staged) if why]
+    failures += _swept(request)
+    _report(staged)
+    if failures:
+        raise KernelError(
+            f"{'; '.join(failures)}: the new rules are live, and the next command cleans up behind them"
+        )
+    if signals.pending:
+        raise Interrupted("interrupted too late: the new rules are live")
 
 
 def _stage(looked: list[Found], request: Request, signals: Noted) -> list[Staged]:

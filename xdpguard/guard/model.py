@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from xdpguard.errors import XdpguardError
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
@@ -37,3 +39,19 @@ class InterfaceStatus:
 
     def protected(self) -> bool:
         return not self.problems
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What ``restore`` did on one interface.
+
+    ``result``: "restored"; "in force": rules decided there already and were left; "pending": so too, and they
+    wait for `confirm`; "missing": there is no such interface now; "failed".
+    """
+
+    interface: str
+    netns: str | None
+    result: str
+    file: str | None = None  # the rule file that was restored, as it was given to `load`
+    error: XdpguardError | None = None
+    unfiltered: tuple[str, ...] = ()  # of what failed: the hooks without our program

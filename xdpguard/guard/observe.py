@@ -22,10 +22,13 @@ def start(found: Found, plan: Outline, xdp_program: int, mode: str, say: Say) ->
         return False
     if found.delivery.read(xdp_program) is not None:
         return False
+    current = found.current
+    # Asked first: once it is attached, nothing may fail before the caller knows of it.
+    unobserved = current is not None and current.current_abi and _sent_before(current)
     why = _begin(found, xdp_program, mode)
     if why:
         say(f"{found.link.name}: it is not observed whether tx and redirect are delivered: {why}")
-    elif found.current is not None and found.current.current_abi and _sent_before(found.current):
+    elif unobserved:
         say(f"{found.link.name}: tx and redirect that are not delivered are counted from now on only")
     return not why
 

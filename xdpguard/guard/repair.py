@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from xdpguard.generation import slots
-from xdpguard.guard import attach, programs, targets
+from xdpguard.guard import attach, confirmed, programs, targets
 from xdpguard.kernel import link, netns, objects, owners, pins, processes
 from xdpguard.kernel.delivery import observations
 from xdpguard.kernel.discover import Found
@@ -21,7 +21,9 @@ Say = Callable[[str], None]
 
 
 def repair(found: Found, say: Say) -> None:
-    """Finish, fold in, pin again, clean up; and make an expired deadline the plain state."""
+    """Finish, fold in, pin again, clean up; make an expired deadline the plain state; mark what comes back
+    after a reboot.
+    """
     current, name = found.current, found.link.name
     if current is not None and current.current_abi:
         if found.split():
@@ -32,6 +34,7 @@ def repair(found: Found, say: Say) -> None:
         if slots.expired(current.word):
             say(f"{name}: the last load was not confirmed in time: the rules before it are in force")
         slots.normalise(current)
+        confirmed.note(found, current)
         if found.place(current).epoch not in found.pinned:
             _pin_again(found, current, say)
     drop_left_over(found, say)

@@ -15,11 +15,12 @@ from xdpguard.classify.tables import Tables, Target
 from xdpguard.errors import NotLoadedError, UsageError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.generation.compiled import Compiled
-from xdpguard.guard import accounting, attach, observe, preflight, programs, repair, targets
+from xdpguard.guard import accounting, attach, confirmed, observe, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained, reason, restated
+from xdpguard.guard.records import Record
 from xdpguard.kernel import features, link, maps, objects, pins
 from xdpguard.kernel.discover import Found
-from xdpguard.kernel.maps import MapSet, Word
+from xdpguard.kernel.maps import ACCOUNTS, MapSet, Word
 from xdpguard.kernel.sizes import Size
 
 Say = Callable[[str], None]
@@ -60,6 +61,7 @@ class Staged:
     former_targets: dict[str, int] = field(default_factory=dict)
     created: bool = False
     replacing: bool = False  # the programs, not only the data
+    unkept: str = ""  # why `restore` will not know these rules
 
     def prepare(self) -> None:
         """See that redirects can be delivered, once every interface has its programs: any may be a target."""
@@ -67,6 +69,16 @@ class Staged:
         with explained(f"{link.name}: load {request.file}", "nothing changed"):
             for ifindex in targets.prepare(request.rules.outline, link, self.mode, request.say):
                 self.steps.undo.callback(targets.remove_helper, ifindex)
+            self._keep()
+
+    def _keep(self) -> None:
+        """For ``restore``, before it is live. What comes back is still what was confirmed before."""
+        if self.target is None:
+            raise AssertionError("prepare before stage")
+        rules, owners = self.request.rules, ACCOUNTS in self.target.fds
+        record = Record(self.mode, owners, self.request.force, rules.files)
+        self.unkept, undo = confirmed.store(self.found, self.target, self.slot, record)
+        self.steps.undo.callback(undo)
 
     def commit(self) -> None:
         """Make it live: one store. The time to confirm begins here."""
@@ -99,6 +111,8 @@ class Staged:
         """After every interface is live: take over old counts, drop what nothing uses."""
         self.steps.undo.pop_all()
         with self.steps.keep:
+            if self.target is not None:
+                confirmed.note(self.found, self.target, self.request.say, unkept=self.unkept)
             self._finish()
 
     def _finish(self) -> None:

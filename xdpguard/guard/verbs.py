@@ -8,7 +8,7 @@ from functools import partial
 from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation import slots
-from xdpguard.guard import attach, targets
+from xdpguard.guard import attach, confirmed, targets
 from xdpguard.guard.chosen import chosen, restated
 from xdpguard.guard.repair import drop_left_over, repair, sweep
 from xdpguard.kernel import pins, processes
@@ -19,6 +19,7 @@ from xdpguard.kernel.netns import inside
 Say = Callable[[str], None]
 Step = Callable[[], None]
 _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
+_FORGOTTEN = "its kept rules are removed: `xdpguard restore` brings nothing back"
 
 
 def confirm(interfaces: list[str], netns: str | None, say: Say) -> None:
@@ -32,8 +33,15 @@ def rollback(interfaces: list[str], netns: str | None, say: Say) -> None:
 
 
 def unload(interfaces: list[str], netns: str | None, say: Say) -> None:
-    """Take xdpguard off. What is not ours stays."""
-    inside(netns, _each, interfaces, "unload", _unload, say)
+    """Take xdpguard off, and let nothing come back. What is not ours stays."""
+    try:
+        inside(netns, _each, interfaces, "unload", _unload, say)
+    except NotLoadedError as error:
+        # Of an interface that is gone there may be rules yet that would come back with it.
+        if len(interfaces) == 1 and confirmed.forget_gone(interfaces[0], netns, say):
+            why = str(error).removesuffix("; nothing changed")
+            raise NotLoadedError(f"{why}; {_FORGOTTEN}") from None
+        raise
 
 
 def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], say: Say) -> None:
@@ -42,9 +50,12 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
         for found in looked:
             if found.current is None:
                 drop_left_over(found, say)
+                forgotten = False
                 if verb == "unload":
                     sweep(say)  # with the pins of the interface of that name before
-                raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; nothing changed")
+                    forgotten = confirmed.forget(found, say)
+                state = _FORGOTTEN if forgotten else "nothing changed"
+                raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; {state}")
         steps = [plan(found, say) for found in looked]
         signals.check()
         for step in steps:
@@ -77,6 +88,7 @@ def _confirm(found: Found, say: Say) -> Step:
         if slots.expired(current.word):
             raise KernelError(f"{name}: cannot confirm: it came too late: the rules before are in force")
         current.word = Word(word.active, word.previous)
+        confirmed.note(found, current, say)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
 
     return keep
@@ -92,6 +104,7 @@ def _rollback(found: Found, say: Say) -> Step:
     def swap() -> None:
         current.put("flags", current.get("flags") & ~_FELL_BACK)
         current.word = Word(word.previous, word.active)
+        confirmed.note(found, current, say)
         what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
         say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
 
@@ -120,6 +133,7 @@ def _take_off(found: Found, say: Say) -> None:
         raise restated(error, half) from error  # the word was stored
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
     current.put("xdp_program", 0)
+    confirmed.forget(found, say)
     try:
         _clean_up(found, used, say)
     except XdpguardError as error:

@@ -1,7 +1,8 @@
-"""Files that spare work: written below one folder, and believed only where nobody else can have written them.
+"""Files that are believed only where nobody else can have written them.
 
-Owns the folder and the frame of its files, whose digest tells damage. What cannot be kept is made again each
-time, which is only slower. Must never know what the files hold.
+Owns their frame, whose digest tells damage, and the folder of those that spare work: what cannot be kept
+there is made again each time, which is only slower. Files that must outlive a power cut are written by
+``write_lasting``, wherever their owner wants them. Must never know what the files hold.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 FOLDER = Path("/var/cache/xdpguard")
@@ -26,7 +27,7 @@ class Distrusted(Exception):
     """Why a file is not used. ``there``: false if there is none."""
 
     def __init__(self, path: Path, why: str, *, there: bool = True) -> None:
-        self.there = there
+        self.path, self.why, self.there = path, why, there
         super().__init__(f"{path}: {why}: not used")
 
 
@@ -61,25 +62,73 @@ def _distrust(status: os.stat_result, kind: Callable[[int], bool] = stat.S_ISDIR
     if status.st_mode & 0o022:
         return f"it, or its folder, can be written by others (mode {stat.S_IMODE(status.st_mode):04o})"
     if not kind(status.st_mode):
-        return "is not a regular file"
+        return "is not a folder" if kind is stat.S_ISDIR else "is not a regular file"
     return ""
 
 
 def write(path: Path, *parts: bytes | memoryview) -> None:
     """Keep these parts, joined, if the folder can be had: the file is whole or not there."""
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(path, parts, lasting=False)
+
+
+def write_lasting(path: Path, *parts: bytes | memoryview) -> None:
+    """The same, in a folder that is there, and on the disk when it returns. OSError: it cannot be kept."""
+    _write(path, parts, lasting=True)
+    sync(path.parent)
+
+
+def make_folder(folder: Path, top: Path) -> None:
+    """A folder at or below ``top`` and those between, on the disk when it returns.
+
+    OSError: it cannot be made. Distrusted: one of them is not the caller's alone.
+    """
+    if folder != top:
+        make_folder(folder.parent, top)
+    try:
+        folder.mkdir(mode=0o700, parents=folder == top)
+    except FileExistsError:
+        check_folder(folder)
+    else:
+        sync(folder.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Distrusted: it is not a folder, or not the caller's alone. OSError: it is not there."""
+    why = _distrust(folder.stat())
+    if why:
+        raise Distrusted(folder, why)
+
+
+def sync(folder: Path) -> None:
+    """The names in a folder are on the disk when it returns."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, parts: Sequence[bytes | memoryview], *, lasting: bool) -> None:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part)
-    with contextlib.suppress(OSError):
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
-            try:
-                file.writelines((digest.digest(), *parts))
-                file.flush()
-                Path(file.name).rename(path)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_UNFINISHED, delete=False) as file:
+        try:
+            file.writelines((digest.digest(), *parts))
+            file.flush()
+            if lasting:
+                os.fsync(file.fileno())
+            Path(file.name).rename(path)
+        except BaseException:
+            Path(file.name).unlink()
+            raise
+
+
+def is_unfinished(path: Path) -> bool:
+    """Was it being written? If nobody writes now, who did so is dead."""
+    return path.name.startswith(_UNFINISHED)
 
 
 def renew(path: Path) -> None:
@@ -92,7 +141,7 @@ def trim(suffix: str, files: int, most: int) -> None:
     """Of the files whose names end so, leave the newest: at most ``files``, of ``most`` bytes together."""
     found = sorted(_entries(), key=lambda entry: entry[1].st_mtime, reverse=True)
     for path, status in found:
-        if path.name.startswith(_UNFINISHED):
+        if is_unfinished(path):
             gone = status.st_mtime < time.time() - _ABANDONED
         elif path.name.endswith(suffix):
             files, most = files - 1, most - status.st_size

@@ -9,7 +9,10 @@ from __future__ import annotations
 import socket
 import sys
 from array import array
+from collections.abc import Iterable
 from functools import partial
+from itertools import repeat
+from operator import and_, or_
 from typing import NamedTuple
 
 from .intervals import from_values
@@ -54,6 +57,51 @@ def parse_block(text: str) -> Block:
     raise Refused(_why_not(text))
 
 
+Value = tuple[int, int, int]
+"""IP version, first and last address."""
+
+
+def plain_values(texts: list[str]) -> list[Value | None]:
+    """What ``parse_block`` says of each; None: it refuses it, or has something to tell.
+
+    A stretch of IPv4 addresses and blocks is read in one go, if there is nothing to say of any.
+    """
+    found: list[Value | None] = []
+    for start in range(0, len(texts), _STRETCH):
+        stretch = texts[start : start + _STRETCH]
+        try:
+            found += _plain4(stretch)
+        except (OSError, ValueError, KeyError):
+            found += map(plain_value, stretch)
+    return found
+
+
+def plain_value(text: str) -> Value | None:
+    """Of one."""
+    try:
+        version, first, last, note = parse_block(text)
+    except Refused:
+        return None
+    return None if note else (version, first, last)
+
+
+def _plain4(texts: list[str]) -> Iterable[Value]:
+    """Raises OSError, ValueError or KeyError if one of them is no IPv4 address or block, or has host bits."""
+    hosts, slashes, lengths = zip(*map(str.partition, texts, repeat("/")), strict=True)
+    masks = [_HOST_BITS[4][length if slash else "32"] for slash, length in zip(slashes, lengths, strict=True)]
+    first = _values4(map(_pack4, hosts))
+    if any(map(and_, first, masks)):
+        raise ValueError
+    return zip(repeat(4), first, map(or_, first, masks), strict=False)
+
+
+def _values4(packed: Iterable[bytes]) -> array[int]:
+    values = array("I", b"".join(packed))
+    if sys.byteorder == "little":
+        values.byteswap()
+    return values
+
+
 def plain_addresses(lines: list[str]) -> tuple[Intervals, list[tuple[int, str]]]:
     """Lines that are nothing but an IPv4 address, as intervals, and the others with their numbers from 1.
 
@@ -68,10 +116,7 @@ def plain_addresses(lines: list[str]) -> tuple[Intervals, list[tuple[int, str]]]
             packed.append(b"".join(map(_pack4, stretch)))
         except (OSError, ValueError):
             rest += enumerate(stretch, start + 1)
-    values = array("I", b"".join(packed))
-    if sys.byteorder == "little":
-        values.byteswap()
-    return from_values(values), rest
+    return from_values(_values4(packed)), rest
 
 
 def _host(text: str, version: int) -> int:

@@ -18,6 +18,7 @@ from xdpguard.errors import Problem
 
 from .addresses import WHOLE
 from .intervals import covers
+from .many import Rules
 from .model import Addresses, Interval, Intervals, Match, Rule, RuleSet
 
 MAX_PARTS = 1024
@@ -34,6 +35,7 @@ CANDIDATES = 64
 """How many earlier rules one rule is compared with at most."""
 
 _Key = tuple[str, int, int]
+_Filed = tuple[int, Match]
 
 
 def lint(ruleset: RuleSet) -> list[Problem]:
@@ -41,20 +43,22 @@ def lint(ruleset: RuleSet) -> list[Problem]:
     return [
         Problem(rule.file or ruleset.file, rule.line, rule.column, "warning", message)
         for hook in (ruleset.ingress, ruleset.egress)
-        for rule, message in _hook(hook.rules)
+        for rule, message in _hook(Rules.of(hook.rules))
     ]
 
 
-def _hook(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, str]]:
+def _hook(rules: Rules) -> Iterator[tuple[Rule, str]]:
     index = _Index()
-    for rule in rules:
-        if matches_nothing(rule.match):
+    for at, match in enumerate(rules.matches):
+        if matches_nothing(match):
+            rule = rules[at]
             yield rule, f"rule '{rule.name}' can never match: no packet meets all its conditions"
             continue
-        earlier = index.cover(rule.match)
-        if earlier is None:
-            index.add(rule)
+        cover = index.cover(match)
+        if cover is None:
+            index.add(at, match)
         else:
+            rule, earlier = rules[at], rules[cover]
             other = f" of {earlier.file}" if earlier.file != rule.file and earlier.file else ""
             where = f"rule '{earlier.name}' in line {earlier.line}{other}"
             yield rule, f"rule '{rule.name}' can never match: {where} takes all its packets"
@@ -68,38 +72,39 @@ class _Index:
     """
 
     def __init__(self) -> None:
-        self._same: dict[tuple[object, ...], Rule] = {}
-        self._blocks: dict[_Key, list[Rule]] = {}
+        self._same: dict[tuple[object, ...], int] = {}
+        self._blocks: dict[_Key, list[_Filed]] = {}
         self._sizes: dict[str, set[int]] = {}
-        self._broad: list[Rule] = []
+        self._broad: list[_Filed] = []
         self._patience = _Patience()
 
-    def add(self, rule: Rule) -> None:
-        self._same.setdefault(_signature(rule.match), rule)
-        choices = [[_block(name, part) for name, part in hulls] for hulls in _hulls(rule.match)]
+    def add(self, at: int, match: Match) -> None:
+        """Rule number ``at``."""
+        self._same.setdefault(_signature(match), at)
+        choices = [[_block(name, part) for name, part in hulls] for hulls in _hulls(match)]
         if not choices:
-            self._broad.append(rule)
+            self._broad.append((at, match))
             return
         keys = min(choices, key=lambda some: max(len(self._blocks.get(key, ())) for key in some))
         for key in keys:
-            self._blocks.setdefault(key, []).append(rule)
+            self._blocks.setdefault(key, []).append((at, match))
             self._sizes.setdefault(key[0], set()).add(key[1])
 
-    def cover(self, match: Match) -> Rule | None:
+    def cover(self, match: Match) -> int | None:
         """An earlier rule that matches every packet of ``match``."""
         same = self._same.get(_signature(match))
         if same is not None:
             return same
         left = CANDIDATES
-        for rule in self._candidates(match):
-            if _includes(rule.match, match, self._patience):
-                return rule
+        for at, earlier in self._candidates(match):
+            if _includes(earlier, match, self._patience):
+                return at
             left -= 1
             if not left:
                 return None
         return None
 
-    def _candidates(self, match: Match) -> Iterator[Rule]:
+    def _candidates(self, match: Match) -> Iterator[_Filed]:
         yield from self._broad
         for name, part in _probes(match):
             _, size, _ = _block(name, part)

@@ -6,6 +6,7 @@ and ``classify`` are readers. All intervals are inclusive at both ends and all v
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -112,7 +113,7 @@ class Hook:
     """The rules of one direction in their order, and what happens when none matches (PASS or DROP)."""
 
     default: Action
-    rules: tuple[Rule, ...] = ()
+    rules: Sequence[Rule] = ()
 
 
 @dataclass(frozen=True, slots=True)

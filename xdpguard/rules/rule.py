@@ -5,22 +5,29 @@ Owns the closed list of a rule's keys and the uniqueness of names.
 
 from __future__ import annotations
 
+from collections import abc
+from typing import NamedTuple
+
 from xdpguard.abi import abi
 
 from .action import read_action
 from .fields import MATCH_KEYS, Reader, check_keys
 from .joins import Joins
-from .key import Keys, digest
+from .key import Keys
+from .many import Matches, Rules
 from .match import Matcher
-from .model import Action, Match, Redirect, Rule
+from .model import Rule
+from .names import Names
 from .report import Mark, Report
 from .rulesfile import RulesFile, is_rules_file, open_rules
 from .sets import NAME, NAME_WORDS, Sets
+from .sheet import Sheet
 from .source import Base
-from .table import Columns, Line, Place, cells_node, json_nodes
-from .template import Fit, Own, Shape, Templates
+from .table import Columns, Line, Lines, Place, cells_node, json_nodes
+from .template import Own, Shape, Templates
 from .text import has_control, show
 from .tree import Mapping, Node, Scalar, Sequence
+from .values import Parts, Values
 
 RULE_KEYS = ("name", "comment", *MATCH_KEYS, "not", "action")
 """The closed list of keys of a rule."""
@@ -37,6 +44,15 @@ MAX_COMMENT = 256
 """Longest comment of a rule, in characters."""
 
 
+class Row(NamedTuple):
+    """A rule as it was read."""
+
+    name: str
+    parts: Parts
+    mark: Mark
+    comment: str
+
+
 class RuleReader:
     """Reads the rules of both hooks of one file. ``files``: the bytes of the rules files that it names."""
 
@@ -45,13 +61,14 @@ class RuleReader:
         self._joins = joins
         self._matcher = Matcher(Reader(report, sets, joins), report, joins)
         self._keys = Keys()
-        self._templates = Templates()
-        self._names: dict[str, tuple[str, int]] = {}  # file ("": the rule file) and line from 0
+        self._values = Values()
+        self._templates = Templates(self._values)
+        self._names = Names()
         self._base = base
         self._file = ""
         self.files: list[bytes] = []
 
-    def read_hook(self, hook: str, node: Node | None) -> tuple[Rule, ...]:
+    def read_hook(self, hook: str, node: Node | None) -> abc.Sequence[Rule]:
         """The rules of ``ingress`` or ``egress`` (None: the section is absent) that are right."""
         if node is None:
             return ()
@@ -64,18 +81,18 @@ class RuleReader:
             words = f"{hook} has {count} rules; at most {MAX_RULES} are allowed (use sets for addresses)"
             self._report.error(node.mark, words)
             return ()
-        rules: list[Rule | None] = []
+        rules = Rules(hook, Matches(self._values))
         node.items.clear()
         for at, part in enumerate(parts):
             parts[at] = _READ  # a large tree goes while its rules come
             if isinstance(part, RulesFile):
                 self._file = part.name
                 with self._report.inside(part.name):
-                    rules += self._rows(hook, part)
+                    self._rows(rules, part)
                 self._file = ""
             else:
-                rules.append(self._rule(hook, part))
-        return tuple(rule for rule in rules if rule is not None)
+                self._add(rules, self._rule(part))
+        return rules
 
     def _opened(self, item: Node) -> RulesFile:
         found = open_rules(item, self._base, self._report)
@@ -83,31 +100,52 @@ class RuleReader:
         self._joins.make_room(found.data)
         return found
 
-    def _rows(self, hook: str, file: RulesFile) -> list[Rule | None]:
+    def _add(self, rules: Rules, row: Row | None) -> None:
+        if row is not None:
+            name, parts, mark, comment = row
+            rules.add(name, parts, (mark.line + 1, mark.column + 1), comment, self._file)
+
+    def _rows(self, rules: Rules, file: RulesFile) -> None:
         columns = file.columns
         if columns is None:
-            return [self._rule(hook, node) for node in json_nodes(file.rows, self._report)]
-        return [self._cells(hook, columns, line) for line in file.rows]
+            for node in json_nodes(file.rows, self._report):
+                self._add(rules, self._rule(node))
+        elif len(file.rows) and not self._sheet(rules, columns, file.rows):
+            for line in file.rows:
+                self._add(rules, self._cells(columns, line))
 
-    def _cells(self, hook: str, columns: Columns, line: Line) -> Rule | None:
-        """A line of cells. Most need no nodes: their template is known and their name is new."""
-        cells, place = line.text.split("\t"), Place(line.number, 0)
+    def _cells(self, columns: Columns, line: Line) -> Row | None:
+        """A line of cells, on its own."""
+        cells = line.text.split("\t")
         if len(cells) != columns.width:
             words = f"{len(cells)} cells in this line; the first line names {columns.width} columns"
-            self._report.error(place, words)
+            self._report.error(Place(line.number, 0), words)
             return None
-        name, comment, own, shape = columns.parts(cells)
-        fit = self._templates.find(shape, own)
-        if fit is not None and not comment and name not in self._names and NAME.match(name):
-            self._names[name] = (self._file, line.number)
-            return self._made(hook, name, fit, place, "")
-        node = cells_node(columns, cells, line.number)
-        rule = self._rule(hook, node)
-        if fit is None:
-            self._templates.copy(_shape(node), shape, own)
-        return rule
+        return self._rule(cells_node(columns, cells, line.number))
 
-    def _rule(self, hook: str, node: Node) -> Rule | None:
+    def _sheet(self, rules: Rules, columns: Columns, rows: Lines) -> bool:
+        """All lines of cells together. False: one of them is surely wrong; each takes the usual readers."""
+        cells, count = columns.cut(rows), len(rows)
+        if cells is None:
+            return False
+        names, comments = cells["name"], cells.get("comment", [""] * count)
+        taken = self._names.fresh(names, self._file, rows.numbers)
+        if taken is None or max(map(len, comments), default=0) > MAX_COMMENT:
+            return False
+        sheet = Sheet(cells, count, self._values)
+        for at in sheet.left():
+            node = cells_node(columns, rows.texts[at].split("\t"), rows.numbers[at])
+            row = self._rule(node)
+            fit = self._templates.find(_shape(node), _own(node))
+            if fit is not None:
+                sheet.learn(at, fit.template)
+            if row is not None:
+                sheet.put(at, row.parts)
+        self._names.put(taken)
+        rules.extend(names, sheet.columns(), [number + 1 for number in rows.numbers], comments, self._file)
+        return True
+
+    def _rule(self, node: Node) -> Row | None:
         if not isinstance(node, Mapping):
             self._report.error(
                 node.mark, "a rule must be a mapping, as in {name: no-telnet, dport: 23, action: drop}"
@@ -119,7 +157,7 @@ class RuleReader:
         shape, own = _shape(node), _own(node)
         fit = self._templates.find(shape, own)
         if fit is not None:
-            return self._made(hook, name, fit, node.mark, comment)
+            return Row(name, fit, node.mark, comment)
         before = self._report.findings
         action = None
         if "action" in node.items:
@@ -132,27 +170,9 @@ class RuleReader:
         if match is None or action is None:
             return None
         texts, frame = self._keys.texts(match), self._keys.frame(match, *action)
-        key = digest(hook, name, texts, frame)
-        if self._report.findings == before:
-            self._templates.learn(shape, own, match, action, frame, texts)
-        return self._placed(name, action, match, key, node.mark, comment)
-
-    def _made(self, hook: str, name: str, fit: Fit, mark: Mark, comment: str) -> Rule:
-        template = fit.template
-        key = digest(hook, name, fit.texts(), template.frame)
-        return self._placed(name, (template.action, template.redirect), fit.match(), key, mark, comment)
-
-    def _placed(
-        self,
-        name: str,
-        action: tuple[Action, Redirect | None],
-        match: Match,
-        key: str,
-        mark: Mark,
-        comment: str,
-    ) -> Rule:
-        line, column = mark.line + 1, mark.column + 1
-        return Rule(name, action[0], match, action[1], key, line, column, comment, self._file)
+        known = shape if self._report.findings == before else None
+        parts = self._templates.learn(known, own, match, action, frame, texts)
+        return Row(name, parts, node.mark, comment)
 
     def _name(self, rule: Mapping) -> str:
         node = rule.items.get("name")
@@ -164,9 +184,8 @@ class RuleReader:
             what = show(node.text) if isinstance(node, Scalar) else "of this kind"
             self._report.error(node.mark, f"name {what} is not allowed; allowed: {NAME_WORDS}")
             return ""
-        here = (self._file, node.mark.line)
-        first = self._names.setdefault(node.text, here)
-        if first is not here:
+        first = self._names.add(node.text, self._file, node.mark.line)
+        if first is not None:
             other = f" of {first[0] or self._report.file}" if first[0] != self._file else ""
             words = f"duplicate rule name {show(node.text)}; line {first[1] + 1}{other} has it already"
             self._report.error(node.mark, words)

@@ -11,7 +11,7 @@ from xdpguard.errors import Problem
 
 from .report import Report
 from .source import Base, shown_path
-from .table import Columns, Line, header, lines
+from .table import Columns, Lines, header, lines
 from .text import BadText, decode, show
 from .tree import Mapping, Node, Scalar
 
@@ -26,7 +26,7 @@ class RulesFile:
 
     name: str
     data: bytes = b""
-    rows: list[Line] = field(default_factory=list)
+    rows: Lines = field(default_factory=Lines)
     columns: Columns | None = None
 
 
@@ -62,5 +62,6 @@ def _head(found: RulesFile, report: Report, cells: bool) -> None:
     if not found.rows:
         report.note(None, "rules file is empty: it has no rules")
     elif cells:
-        found.columns = header(found.rows[0], report)
-        found.rows = found.rows[1:] if found.columns is not None else []
+        found.columns = header(found.rows.pop_first(), report)
+        if found.columns is None:
+            found.rows = Lines()

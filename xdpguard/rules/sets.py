@@ -21,8 +21,9 @@ from .source import Base, shown_path
 from .text import BadText, Refused, decode, show, suggest
 from .tree import Mapping, Node, Scalar, Sequence
 
-NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z")
-"""Names of rules and sets."""
+_NAME = "[A-Za-z0-9_.-]{1,64}"
+NAME, NAMES = re.compile(rf"{_NAME}\Z"), re.compile(rf"(?:{_NAME}\n)*\Z")
+"""Of rules and sets: one name; and many, each with a line end."""
 NAME_WORDS = "1-64 characters of A-Z a-z 0-9 _ . -"
 
 _MANY = {"address": "addresses", "port": "ports"}

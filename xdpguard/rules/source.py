@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,20 +28,31 @@ def shown_path(path: str | os.PathLike[str]) -> str:
 
 
 class Sources:
-    """The files of one command. Each is read once: what is hashed is what is parsed."""
+    """The files of one command. Each is read once: what is hashed is what is parsed.
 
-    def __init__(self) -> None:
-        self._held: dict[str, bytes] = {}
+    ``held``: what they are taken to hold, whatever is on the disk; no other file is then read.
+    """
+
+    def __init__(self, held: Mapping[str, bytes] | None = None) -> None:
+        self._held = dict(held or {})
+        self._complete = held is not None
 
     def read(self, path: str | os.PathLike[str], report: Report, suffix: str = "") -> bytes | None:
         """As ``read_source``."""
         name = os.fspath(path)
         if name not in self._held:
+            if self._complete:
+                _refuse(report, path, f"is not among the files that were kept{suffix}")
+                return None
             data = read_source(path, report, suffix)
             if data is None:
                 return None
             self._held[name] = data
         return self._held[name]
+
+    def held(self) -> dict[str, bytes]:
+        """Path -> bytes of every file that was read, the rule file first."""
+        return dict(self._held)
 
     def digests(self) -> dict[str, str]:
         """Path -> SHA-256 of every file that was read, in that order."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections import abc
 from collections.abc import Iterator
-from dataclasses import dataclass
-from operator import itemgetter
+from dataclasses import dataclass, field
+from itertools import repeat
 from typing import NamedTuple
 
 from .report import Mark, Report
-from .template import Own, Shape
 from .text import show, suggest
 from .tree import MAX_DEPTH, Mapping, Node, Scalar, Sequence
 
@@ -24,7 +24,6 @@ COLUMNS = (
 """The closed list of columns: the keys of a rule that take words."""
 
 _LISTS = frozenset({"proto", "src", "dst", "sport", "dport", "icmp_type", "icmp_code", "vlan"})
-_OWN = ("name", "comment", "src", "dst", "sport", "dport")
 _NESTED = ("not", "tcp_flags")
 
 
@@ -42,10 +41,33 @@ class Line(NamedTuple):
     text: str
 
 
-def lines(text: str) -> list[Line]:
-    """The lines that are not empty."""
-    found = enumerate(text.replace("\r\n", "\n").split("\n"))
-    return [Line(number, line) for number, line in found if line]
+@dataclass(slots=True)
+class Lines:
+    """The lines of a file that are not empty."""
+
+    numbers: abc.Sequence[int] = ()
+    texts: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def __iter__(self) -> Iterator[Line]:
+        return map(Line, self.numbers, self.texts)
+
+    def pop_first(self) -> Line:
+        first, self.numbers = Line(self.numbers[0], self.texts.pop(0)), self.numbers[1:]
+        return first
+
+
+def lines(text: str) -> Lines:
+    texts = text.replace("\r\n", "\n").split("\n")
+    if not texts[-1]:
+        del texts[-1]
+    numbers: abc.Sequence[int] = range(len(texts))
+    if not all(texts):
+        numbers = [number for number, line in enumerate(texts) if line]
+        texts = [line for line in texts if line]
+    return Lines(numbers, texts)
 
 
 # ---- tab-separated values ---------------------------------------------------------------------------------
@@ -57,16 +79,14 @@ class Columns:
     def __init__(self, names: tuple[str, ...]) -> None:
         self.names = names
         self.width = len(names)
-        self._title = "\t".join(names)  # its hash is taken once, unlike that of a tuple
-        # What is absent is found behind the last cell.
-        self._own = itemgetter(*(names.index(key) if key in names else -1 for key in _OWN))
-        self._others = itemgetter(*(at for at, key in enumerate(names) if key not in _OWN))
 
-    def parts(self, cells: list[str]) -> tuple[str, str, Own, Shape]:
-        """Name, comment, addresses and ports, and what the other cells say."""
-        name, comment, *own = self._own([*cells, ""])
-        src, dst, sport, dport = own
-        return name, comment, (src, dst, sport, dport), (self._title, self._others(cells))
+    def cut(self, rows: Lines) -> dict[str, list[str]] | None:
+        """The cells of each column; None: not all lines have one for each."""
+        tabs = self.width - 1
+        if any(map(tabs.__ne__, map(str.count, rows.texts, repeat("\t")))):
+            return None
+        cells = "\t".join(rows.texts).split("\t")
+        return {name: cells[at :: self.width] for at, name in enumerate(self.names)}
 
 
 def header(line: Line, report: Report) -> Columns | None:
@@ -142,7 +162,7 @@ _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]')
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str)
 
 
-def json_nodes(some: list[Line], report: Report) -> Iterator[Node]:
+def json_nodes(some: Lines, report: Report) -> Iterator[Node]:
     """Each line as a node; those that are no JSON are in the report."""
     for line in some:
         start = Place(line.number, 0)

@@ -1,4 +1,4 @@
-"""The JSON documents: ``xdpguard.stats/1`` and ``xdpguard.status/1``.
+"""The JSON documents: ``xdpguard.stats/1``, ``xdpguard.status/1`` and ``xdpguard.restore/1``.
 
 Keys may be added later, never renamed, removed or retyped. Output is ASCII: any name survives any terminal.
 """
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from xdpguard.guard.model import Generation, InterfaceStatus
+from xdpguard.guard.model import Generation, InterfaceStatus, Restored
 from xdpguard.stats.model import Count, HookOwners, OwnedCount, Owners, Snapshot
 from xdpguard.ui.rows import HookRows, InterfaceRows, Row
 from xdpguard.ui.text import utc
 
 STATS_SCHEMA = "xdpguard.stats/1"
 STATUS_SCHEMA = "xdpguard.status/1"
+RESTORE_SCHEMA = "xdpguard.restore/1"
 
 
 def stats_document(snapshot: Snapshot, interfaces: list[InterfaceRows], rates: bool, one_line: bool) -> str:
@@ -29,6 +30,10 @@ def stats_document(snapshot: Snapshot, interfaces: list[InterfaceRows], rates: b
 
 def status_document(found: list[InterfaceStatus]) -> str:
     return _text({"schema": STATUS_SCHEMA, "interfaces": [_status(one) for one in found]}, one_line=False)
+
+
+def restore_document(found: list[Restored]) -> str:
+    return _text({"schema": RESTORE_SCHEMA, "interfaces": [_restored(one) for one in found]}, one_line=False)
 
 
 def _text(document: dict[str, Any], one_line: bool) -> str:
@@ -123,6 +128,18 @@ def _status(one: InterfaceStatus) -> dict[str, Any]:
         "helpers": list(one.helpers),
         "table_bytes": one.table_bytes,
         "problems": list(one.problems),
+    }
+
+
+def _restored(one: Restored) -> dict[str, Any]:
+    return {
+        "interface": one.interface,
+        "netns": one.netns,
+        "result": one.result,
+        "file": one.file,
+        "exit_code": 0 if one.error is None else one.error.exit_code,
+        "error": None if one.error is None else str(one.error),
+        "unfiltered": list(one.unfiltered),
     }
 
 

@@ -21,6 +21,7 @@ mount -t 9p -o trans=virtio,version=9p2000.L,rw,cache=none,msize=512000 bytecode
 # As systemd does on a host.
 mount -t bpf -o mode=700 bpf /sys/fs/bpf
 [[ -e /proc/sys/net/core/bpf_jit_enable ]] && echo 1 >/proc/sys/net/core/bpf_jit_enable
+export XDPGUARD_STATE=/run/xdpguard-records  # /var is the host's
 export HOME=/tmp PYTHONDONTWRITEBYTECODE=1 OPENBLAS_NUM_THREADS=1
 cd /tmp
 exec "$python" "$project/vmtests/vmlab/guest/agent.py"
