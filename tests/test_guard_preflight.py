@@ -145,6 +145,26 @@ def test_an_ancestor_that_may_not_be_asked_is_told_and_passed_over(monkeypatch: 
     assert unread == [90]
 
 
+@pytest.mark.parametrize("error", [PermissionError, FileNotFoundError])
+def test_a_parent_that_is_not_to_be_seen_is_told(
+    error: type[OSError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where /proc is mounted with hidepid=1 or 2."""
+
+    class Hidden:
+        def __init__(self, path: str) -> None:
+            pass
+
+        def read_text(self) -> str:
+            raise error
+
+    monkeypatch.setattr(asked, "Path", Hidden)
+    monkeypatch.setattr(os, "getppid", lambda: 70)
+    unread: list[int] = []
+    assert asked._of_ancestors(unread) is None
+    assert unread == [70]
+
+
 # ---- what must pass -----------------------------------------------------------------------------------
 def kinds(found: list[asked.Probe], *, ethernet: bool = True) -> list[tuple[int, str]]:
     return [(probe.hook, oracle.read(probe.frame, ethernet=ethernet).protocol) for probe in found]

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -90,3 +94,56 @@ def test_an_error_in_the_block_leaves_no_process_behind() -> None:
 def test_half_an_answer_is_none() -> None:
     assert module._answer(b"\x04\0\0\0\0\0\0\0abc", lambda: b"made") == b"made"
     assert module._answer(b"\x04\0", lambda: b"made") == b"made"
+
+
+@pytest.fixture
+def nobody_waits() -> Iterator[None]:
+    """As under a parent that ignores SIGCHLD."""
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("nobody_waits")
+def test_where_children_are_not_waited_for_the_answer_is_the_same() -> None:
+    with meanwhile(who) as answer:
+        assert answer()
+    with meanwhile(lambda: LARGE):
+        pass  # it is ended
+
+
+def test_a_signal_that_came_while_it_forked_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    fork = os.fork
+
+    def interrupted() -> int:
+        child = fork()
+        if child:
+            os.kill(os.getpid(), signal.SIGINT)  # taken when the mask is put back
+        return child
+
+    monkeypatch.setattr(os, "fork", interrupted)
+    with pytest.raises(KeyboardInterrupt), meanwhile(lambda: LARGE):
+        raise AssertionError("the block was entered")
+    assert no_child()
+
+
+KILLED = """
+import fcntl, os, signal, sys
+os.sched_getaffinity = lambda _: {0, 1}
+from xdpguard.kernel.meanwhile import meanwhile
+lock = os.open(sys.argv[1], os.O_RDWR)
+fcntl.flock(lock, fcntl.LOCK_EX)
+with meanwhile(lambda: os.getpid().to_bytes(4, "little") + b"x" * (1 << 20)) as answer:
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_fork_of_a_killed_process_ends_and_keeps_no_lock(tmp_path: Path) -> None:
+    """Nobody reads its answer, which is more than the pipe holds. Standard error ends when it has ended."""
+    lock = tmp_path / "lock"
+    lock.touch()
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(lock)], stderr=subprocess.PIPE, check=False, timeout=30
+    )
+    assert done.returncode == -signal.SIGKILL
+    subprocess.run(["flock", "--nonblock", str(lock), "true"], check=True, timeout=30)

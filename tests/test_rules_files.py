@@ -271,6 +271,7 @@ def test_a_mistake_in_cells_is_told_with_its_place(
         ('{"name": "a", "not": {"vlan": 1}, "vlan": 5000, "action": "drop"}', 35, "vlan"),
         ('{"comment": "{\\",", "name": "a", "vlan": 5000, "action": "drop"}', 34, "vlan"),
         ("[" * 100_000, 1, "nested more than 8 levels deep"),
+        ('{"name": "a", "action": {"redirect": {"interface": "\\ud800"}}}', 39, "half of a character"),
     ],
 )
 def test_a_mistake_in_json_is_told_with_its_place(tmp_path: Path, text: str, column: int, words: str) -> None:

@@ -245,6 +245,19 @@ def test_more_joined_sets_than_there_is_room_for_are_refused_once(
     assert "come to more than 10000 values and ranges by this rule; put what rules" in found.message
 
 
+def test_small_sets_joined_in_ever_new_ways_take_room_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(joins, "LEAST_ROOM", 1000)
+    monkeypatch.setattr(joins, "BYTES_EACH", 1 << 20)
+    sets = [f"p{at}: [{', '.join(str(1000 * at + 2 * n) for n in range(20))}]" for at in range(30)]
+    lines = [
+        f"{{name: r{at}-{other}, dport: ['@p{at}', '@p{other}', 7], action: drop}}"
+        for at in range(30)
+        for other in range(at)
+    ]
+    (found,) = problems(file_of(*lines, head=f"sets: {{{', '.join(sets)}}}"))
+    assert "come to more than 1000 values" in found.message
+
+
 @pytest.mark.parametrize("conditions", ['dport: ["@p", 2]', 'dport: 0-9999, not: {dport: "@p"}'])
 def test_joined_sets_that_rules_share_take_room_once(
     conditions: str, monkeypatch: pytest.MonkeyPatch

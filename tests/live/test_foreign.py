@@ -197,6 +197,20 @@ def test_what_is_left_of_the_interface_of_that_name_before_goes_with_an_unload(s
     assert everywhere(new) == (0, [])
 
 
+def test_a_load_elsewhere_does_not_silence_what_is_told_of_an_interface_made_anew(
+    site: Site, lab: Lab
+) -> None:
+    other = Site.of(lab.veth(server=site.end.name, ipv6=False), site.folder)
+    site.load(dropping(A))
+    new = again(site, index=site.end.ifindex + 40)
+    other.load(dropping(B))
+    other.unload()
+    assert everywhere(new)[0] == 5
+    new.load(dropping(B))
+    assert everywhere(new)[0] == 0
+    new.unload()
+
+
 def test_an_interface_that_is_gone_and_has_no_successor_is_not_told(site: Site, lab: Lab) -> None:
     site.load(dropping(A))
     network.run(site.end.name, "ip", "link", "del", site.end.dev)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import lab as network
 import pytest
@@ -21,6 +22,7 @@ from test_lifecycle_support import (
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import compiled
+from xdpguard.guard import confirmed, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.stage import Staged
 from xdpguard.rules.parse import parse
@@ -53,6 +55,29 @@ def test_one_command_loads_rolls_back_and_unloads_two_interfaces(two: tuple[Site
     assert run(*both(two, "unload")).code == 0
     for one in two:
         await_state(one.end, lambda found: found == CLEAN)
+
+
+@pytest.mark.parametrize("command", ["confirm", "rollback"])
+def test_all_interfaces_are_switched_before_anything_else_is_done(
+    two: tuple[Site, Site], command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is kept for a reboot takes the disk's time, in which a deadline may pass."""
+    for port in (A, B):
+        for one in two:
+            one.load(dropping(port), confirm=600 if port == B else None)
+    seen = []
+    note = confirmed.note
+
+    def noted(*of: Any, **more: Any) -> None:
+        words = [state(one.end).word for one in two]
+        seen.append([word is not None and (bool(word.deadline_ms), word.active) for word in words])
+        note(*of, **more)
+
+    monkeypatch.setattr(confirmed, "note", noted)
+    getattr(verbs, command)([one.end.dev for one in two], two[0].end.name, two[0].said.append)
+    assert seen[-2][0] == seen[-2][1]
+    assert seen[-2:] == [seen[-1]] * 2
+    assert seen[-1] != seen[0]
 
 
 def test_a_load_that_one_interface_refuses_changes_neither(two: tuple[Site, Site]) -> None:

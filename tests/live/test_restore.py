@@ -5,6 +5,7 @@ xdpguard; and no others do.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import lab as network
 import pytest
@@ -149,6 +150,16 @@ def _refuse_when(site: Site, held: int) -> Callable[[object], None]:
 
 
 # ---- unload
+
+
+def test_an_unload_under_another_name_lets_nothing_come_back_under_the_one_before(site: Site) -> None:
+    loaded(site, dropping(A))
+    dev = site.end.dev
+    for command in (f"set {dev} down", f"set {dev} name wan0", "set wan0 up"):
+        network.run(site.end.name, "ip", "link", *command.split())
+    assert records(site).marked() is not None
+    replace(site, end=replace(site.end, dev="wan0")).unload()
+    assert records(site).marked() is None
 
 
 def test_an_unload_where_nothing_is_loaded_lets_nothing_come_back(site: Site) -> None:

@@ -15,7 +15,7 @@ from xdpguard.abi import abi
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard.records import Record, Records
-from xdpguard.kernel import kept, link, netns
+from xdpguard.kernel import kept, link, netns, processes
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet
 
@@ -35,7 +35,8 @@ def unnamed() -> str:
     """Why there are no records of a namespace."""
     if netns.first() is not None:
         return "this network namespace has no name: nothing of it is kept"
-    return "/proc/1/ns/net is closed to the caller: whether this is the host's network namespace is not known"
+    why = processes.denied("CAP_SYS_PTRACE")
+    return f"/proc/1/ns/net: {why}: whether this is the host's network namespace is not known"
 
 
 def store(found: Found, target: MapSet, slot: int, record: Record) -> tuple[str, Callable[[], None]]:
@@ -61,6 +62,8 @@ def note(found: Found, current: MapSet, say: Say | None = None, *, unkept: str =
     brings = "brings back nothing"
     if where is None:
         why = unkept or unnamed()
+        if _of_the_host(found.link.name):
+            brings = "may bring back other rules than these"
     else:
         try:
             why = unkept or _mark(where, current)
@@ -96,9 +99,33 @@ def _mark(where: Records, current: MapSet) -> str:
 
 
 def forget(found: Found, say: Say) -> bool:
-    """Nothing of this interface comes back. False: nothing would have."""
+    """Nothing of this interface comes back, nor under the name that it had when it was loaded. False: nothing
+    would have.
+    """
+    current = found.current
+    former = current.interface if current is not None and current.current_abi else found.link.name
     where = records(found.identity.inode, found.link.name)
+    if where is not None and former not in ("", found.link.name) and not _is_there(former):
+        _forget(Records(where.netns, former), say)
+    if where is None and _of_the_host(found.link.name):
+        say(f"warning: {found.link.name}: {unnamed()}: `xdpguard restore` may bring its rules back")
     return where is not None and _forget(where, say)
+
+
+def _is_there(interface: str) -> bool:
+    try:
+        link.find(interface)
+    except NotLoadedError:
+        return False
+    return True
+
+
+def _of_the_host(interface: str) -> bool:
+    """May rules be kept of it, in a namespace without a name that may be the host's?"""
+    try:
+        return netns.first() is None and Records(None, interface).marked() is not None
+    except OSError:
+        return True
 
 
 def forget_gone(interface: str, name: str | None, say: Say) -> bool:

@@ -63,6 +63,12 @@ def _of_ancestors(unread: list[int]) -> str | None:
             return None
         try:
             status = Path(f"/proc/{pid}/stat").read_text()
+        except OSError as error:
+            # A parent that is there and not to be seen: /proc is mounted with hidepid.
+            if isinstance(error, PermissionError) or pid == os.getppid():
+                unread.append(pid)
+            return None
+        try:
             environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         except PermissionError:
             unread.append(pid)

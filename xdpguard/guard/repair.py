@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from xdpguard.generation import slots
 from xdpguard.guard import attach, confirmed, programs, targets
-from xdpguard.kernel import link, netns, objects, owners, pins, processes
+from xdpguard.kernel import link, netns, objects, owners, pins, processes, survey
 from xdpguard.kernel.delivery import observations
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import XdpProgram
@@ -86,16 +86,21 @@ def _pin_again(found: Found, current: MapSet, say: Say) -> None:
     say(f"{name}: the pins were lost; pinned the maps again")
 
 
-def sweep(say: Say) -> None:
-    """Unpin what was loaded on interfaces that are gone: only the pins keep it alive."""
+def sweep(say: Say, unloaded: str = "") -> None:
+    """Unpin what was loaded on interfaces that are gone: only the pins keep it alive.
+
+    But not while another of that name is there, unfiltered: `status` knows by them that it is no longer
+    protected. ``unloaded``: a name of which that is wanted.
+    """
     inode = netns.identity().inode
     living = _living()
+    missed = {former for name, _, former in survey.succeeding() if name != unloaded}
     for place in list(pins.places()):
         if place.inode != inode and place.inode not in living:
             pins.remove(place)
             say(f"removed the pins of a network namespace that is gone ({place.folder.parent.name})")
             continue
-        if place.inode != inode or link.by_index(place.ifindex) is not None:
+        if place.inode != inode or link.by_index(place.ifindex) is not None or place.ifindex in missed:
             continue
         opened = pins.open_set(place)
         used: dict[str, int] = {}

@@ -6,10 +6,9 @@ command has loaded meanwhile; rules in force are left, also those that wait for 
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 
-from xdpguard.errors import Interrupted, NotLoadedError, RulesError, XdpguardError
+from xdpguard.errors import Interrupted, NotLoadedError, PrivilegeError, RulesError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.generation.compiled import Compiled, read
 from xdpguard.guard import confirmed, records
@@ -39,6 +38,10 @@ def restore(interface: str | None, name: str | None, say: Say, *, force: bool = 
         return
     pins.ensure_mounted(say)
     for where in wanted:
+        if interface is None and name is None and where.netns is None and netns.first() is None:
+            error = PrivilegeError(f"restore {where.interface}: {confirmed.unnamed()}; nothing changed")
+            yield Restored(where.interface, None, "failed", error=error)
+            continue
         if interface is None and name is None and where.netns is None and not here:
             say(f"{where.interface}: is of the host's network namespace: run restore there; nothing changed")
             continue
@@ -59,9 +62,8 @@ def _named(interface: str, name: str | None) -> Records:
         pass  # told where it is to be loaded
     found = confirmed.records(inode, interface)
     if found is None:
-        if netns.first() is None:
-            raise PermissionError(errno.EACCES, confirmed.unnamed())
-        raise NotLoadedError(f"{interface}: {confirmed.unnamed()}; nothing changed")
+        kind = PrivilegeError if netns.first() is None else NotLoadedError
+        raise kind(f"{interface}: {confirmed.unnamed()}; nothing changed")
     return found
 
 

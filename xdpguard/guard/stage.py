@@ -44,6 +44,10 @@ class Request:
     def file(self) -> str:
         return self.rules.outline.file
 
+    def deadline_ms(self) -> int:
+        """For what is put in force now: when it is to be confirmed, of CLOCK_BOOTTIME; 0: it need not be."""
+        return slots.boot_ms() + self.confirm * 1000 if self.confirm else 0
+
 
 @dataclass(slots=True)
 class Staged:
@@ -84,12 +88,10 @@ class Staged:
         """Make it live: one store. The time to confirm begins here."""
         if self.target is None or self.word is None:
             raise AssertionError("commit before stage")
-        flags = self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"]
-        self.target.put("flags", flags)
         self.target.interface = self.found.link.name
-        seconds = self.request.confirm
-        deadline = slots.boot_ms() + seconds * 1000 if seconds else 0
-        self.target.word = Word(self.word.active, self.word.previous, deadline)
+        self.target.word = Word(self.word.active, self.word.previous, self.request.deadline_ms())
+        # Not before: a kill in between would leave no rules as if they had been chosen.
+        self.target.put("flags", self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"])
 
     def abandon(self) -> bool:
         """Take every step back. The error that is on its way says why; here is said what stays behind.
@@ -187,8 +189,9 @@ def _stage(staged: Staged) -> None:
     _judge(staged, target)
     staged.check()
     if found.current is not None and current is None:
-        # What another version loaded cannot be carried over; with this there is no gap between the two.
-        target.word = Word(staged.slot, slots.BUILTIN)
+        # What another version loaded cannot be carried over; with this there is no gap between the two. A
+        # kill before ``commit`` must not leave rules in force for ever that nobody has confirmed.
+        target.word = Word(staged.slot, slots.BUILTIN, request.deadline_ms())
     _attach(staged, target, resolved)
     # A load over one that nobody confirmed goes back to the last confirmed rules, not to those.
     previous = word.previous if word.deadline_ms else word.active

@@ -38,7 +38,9 @@ def status(interface: str | None, netns_name: str | None) -> list[InterfaceStatu
 
 
 def _former(interface: str, netns_name: str | None) -> str:
-    same = [one.former for one in successors(netns_name) if one.interface == interface]
+    same = [
+        one.former for one in successors(netns_name) if (one.interface, one.netns) == (interface, netns_name)
+    ]
     return f", but on the interface of that name before (index {same[0]}), which is gone" if same else ""
 
 

@@ -17,7 +17,8 @@ from xdpguard.kernel.maps import MapSet, Word
 from xdpguard.kernel.netns import inside
 
 Say = Callable[[str], None]
-Step = Callable[[], None]
+Step = Callable[[], Callable[[], None]]
+"""Changes what is in force; what it returns tells of it, and does what may take longer."""
 _FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 _FORGOTTEN = "its kept rules are removed: `xdpguard restore` brings nothing back"
 
@@ -50,18 +51,29 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
         for found in looked:
             if found.current is None:
                 drop_left_over(found, say)
-                forgotten = False
-                if verb == "unload":
-                    sweep(say)  # with the pins of the interface of that name before
-                    forgotten = confirmed.forget(found, say)
-                state = _FORGOTTEN if forgotten else "nothing changed"
+                state = _left_over(found, say) if verb == "unload" else "nothing changed"
                 raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; {state}")
         steps = [plan(found, say) for found in looked]
         signals.check()
-        for step in steps:
-            step()
+        behind: list[Callable[[], None]] = []
+        try:
+            for step in steps:  # one store each, and nothing between them
+                behind.append(step())
+        finally:
+            for rest in behind:
+                rest()
         if signals.pending:
             raise Interrupted(f"interrupted too late: {verb} is done")
+
+
+def _left_over(found: Found, say: Say) -> str:
+    """Of an unload where nothing is loaded: remove what is left of a former one. -> the state of the host."""
+    state = _FORGOTTEN if confirmed.forget(found, say) else "nothing changed"
+    try:
+        sweep(say, found.link.name)
+    except XdpguardError as error:
+        raise restated(error, state) from error
+    return state
 
 
 def _current(found: Found) -> MapSet:
@@ -84,10 +96,13 @@ def _confirm(found: Found, say: Say) -> Step:
         why = "it came too late: the rules before are in force" if fell_back else "nothing waits for it"
         raise KernelError(f"{name}: cannot confirm: {why}; nothing changed")
 
-    def keep() -> None:
+    def keep() -> Callable[[], None]:
         if slots.expired(current.word):
             raise KernelError(f"{name}: cannot confirm: it came too late: the rules before are in force")
         current.word = Word(word.active, word.previous)
+        return tell
+
+    def tell() -> None:
         confirmed.note(found, current, say)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
 
@@ -101,9 +116,12 @@ def _rollback(found: Found, say: Say) -> Step:
     if word.active == word.previous:
         raise KernelError(f"{name}: there are no rules to go back to; nothing changed")
 
-    def swap() -> None:
-        current.put("flags", current.get("flags") & ~_FELL_BACK)
+    def swap() -> Callable[[], None]:
         current.word = Word(word.previous, word.active)
+        current.put("flags", current.get("flags") & ~_FELL_BACK)
+        return tell
+
+    def tell() -> None:
         confirmed.note(found, current, say)
         what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
         say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
@@ -115,7 +133,7 @@ def _unload(found: Found, say: Say) -> Step:
     if found.xdp is not None or found.filter is not None:
         # Not found out half way: the store that opens the interface comes before the programs are detached.
         processes.require("xdpguard unload", "CAP_NET_ADMIN")
-    return partial(_take_off, found, say)
+    return lambda: partial(_take_off, found, say)
 
 
 def _take_off(found: Found, say: Say) -> None:
@@ -150,4 +168,4 @@ def _clean_up(found: Found, used: dict[str, int], say: Say) -> None:
     targets.release(used, say)
     if targets.users(found.link.ifindex):
         targets.help_again(found.link, say)
-    sweep(say)
+    sweep(say, found.link.name)

@@ -1,6 +1,7 @@
 """Work for another CPU: bytes that a fork of this process makes while this one goes on.
 
-What must never break: the answer is the same with the fork and without, and no fork outlives its block.
+What must never break: the answer is the same with the fork and without, and no fork outlives its block, nor
+by more than its work a parent that was killed. It holds nothing that is open here: a lock would stay with it.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NoReturn
 
 _LENGTH_BYTES = 8
+_STANDARD = 3  # input, output, error
 
 
 @contextmanager
@@ -22,35 +24,60 @@ def meanwhile(make: Callable[[], bytes]) -> Iterator[Callable[[], bytes]]:
     if len(os.sched_getaffinity(0)) < 2:
         yield make
         return
-    reader, writer = os.pipe()
-    # A signal that the fork took for its own would unwind this command a second time.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    started: list[int] = []
     try:
-        child = _fork()
-        if child == 0:
-            _serve(writer, make)
+        reader = _start(make, started)
+        yield lambda: _answer(_all(reader), make)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        os.close(writer)
-    with os.fdopen(reader, "rb") as answer:
-        try:
-            yield lambda: _answer(answer.read(), make)
-        finally:
-            if child:
-                os.kill(child, signal.SIGKILL)  # most often it has ended
-                os.waitpid(child, 0)
+        _end(started)
 
 
-def _fork() -> int | None:
-    """None: there cannot be another process."""
+def _start(make: Callable[[], bytes], started: list[int]) -> int | None:
+    """Fork. -> where the answer can be read; None: there is no fork. ``started`` is given the reading end and
+    the child's pidfd and pid as soon as there are such, for a signal may end this at any line.
+    """
     try:
-        return os.fork()
+        reader, writer = os.pipe()
     except OSError:
         return None
+    started.append(reader)
+    try:
+        # A signal that the fork took for its own would unwind this command a second time.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            child = os.fork()
+            if child == 0:
+                _serve(writer, make)
+            started += [os.pidfd_open(child), child]
+        except OSError:  # no other process can be had, or it has ended and nobody waits for children here
+            return None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    finally:
+        os.close(writer)
+    return reader
+
+
+def _end(started: list[int]) -> None:
+    """Whatever of it has been started."""
+    for fd in started[:1]:
+        os.close(fd)
+    if started[1:]:
+        pidfd, child = started[1:]
+        with suppress(
+            ProcessLookupError
+        ):  # by its pidfd: where SIGCHLD is ignored, the number may be another's
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        os.close(pidfd)
+        with suppress(ChildProcessError):
+            os.waitpid(child, 0)
 
 
 def _serve(writer: int, make: Callable[[], bytes]) -> NoReturn:
     try:
+        # The other end too: a write to a parent that is gone fails then, and does not wait for ever.
+        os.closerange(_STANDARD, writer)
+        os.closerange(writer + 1, os.sysconf("SC_OPEN_MAX"))
         gc.disable()  # it would touch, and so copy, every page
         data = make()
         with os.fdopen(writer, "wb") as answer:
@@ -58,6 +85,14 @@ def _serve(writer: int, make: Callable[[], bytes]) -> NoReturn:
             answer.write(data)
     finally:
         os._exit(0)
+
+
+def _all(reader: int | None) -> bytes:
+    """Until the other end is closed."""
+    if reader is None:
+        return b""
+    with os.fdopen(reader, "rb", closefd=False) as answer:
+        return answer.read()
 
 
 def _answer(said: bytes, make: Callable[[], bytes]) -> bytes:

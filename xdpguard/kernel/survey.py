@@ -43,7 +43,7 @@ def spots(name: str | None) -> Iterator[Spot]:
 def successors(name: str | None) -> Iterator[Successor]:
     """Of the same namespaces as ``spots``. What was loaded on the interfaces before is still pinned."""
     for each in _namespaces(name):
-        for interface, ifindex, former in netns.inside(each, _succeeding):
+        for interface, ifindex, former in netns.inside(each, succeeding):
             yield Successor(each, interface, ifindex, former)
 
 
@@ -54,8 +54,8 @@ def _namespaces(name: str | None) -> list[str | None]:
     return [None, *(each for inode, each in netns.names().items() if inode != own)]
 
 
-def _succeeding() -> list[tuple[str, int, int]]:
-    """Name and index of each interface, and the index of the one before."""
+def succeeding() -> list[tuple[str, int, int]]:
+    """The same of the current namespace: name and index of each, and the index of the one before."""
     here = netns.identity()
     found: dict[str, tuple[str, int, int]] = {}
     for place in pins.places():

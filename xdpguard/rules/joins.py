@@ -18,7 +18,7 @@ LEAST_ROOM = 1 << 19
 BYTES_EACH = 2
 """Of the files, for each interval beyond that."""
 FREE = 32
-"""Intervals of one result that need no room."""
+"""Intervals of the sets of one result that need no room."""
 
 _Sides = tuple[Intervals, ...]
 
@@ -61,7 +61,9 @@ class Joins:
         self, how: str, of: Sequence[Intervals], steps: int, make: Callable[[], Intervals], mark: Mark
     ) -> Intervals:
         """By identity: a set is one object in every rule that uses it. Empty when there is no more room."""
-        if max(map(len, of)) <= FREE:
+        # What a rule lists itself is one interval each, and has its bytes in the file.
+        free = sum(len(one) for one in of if len(one) > 1) if how == "or" else max(map(len, of))
+        if free <= FREE:
             return make()
         key = (how, *map(id, of))
         known = self._known.get(key)

@@ -159,6 +159,7 @@ class _Member:
 
 
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]')
+_SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one that is not half of a pair
 _DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str)
 
 
@@ -180,6 +181,9 @@ def json_nodes(some: Lines, report: Report) -> Iterator[Node]:
 
 def _node(value: object, mark: Mark, line: Line, report: Report, depth: int = 1) -> Node | None:
     if isinstance(value, str):
+        if not value.isascii() and _SURROGATE.search(value):
+            report.error(mark, f"{json.dumps(value)} has half of a character (U+D800 to U+DFFF)")
+            return None
         return Scalar(value, mark)
     if depth > MAX_DEPTH:
         report.error(mark, f"nested more than {MAX_DEPTH} levels deep; the language needs 6")
