@@ -269,9 +269,13 @@ class Site:
         return dropped
 
     def await_fallback(self, ports: set[int]) -> None:
-        """Until frames are judged by the rules before: nobody but the kernel side makes it so."""
+        """Until frames are judged by the rules before: nobody but the kernel side makes it so.
+
+        It may be so from the middle of a look on, so a look is no whole rule set before that.
+        """
+        wanted = {PASSED, *TOGGLED} - ports | (set() if ports else {DROPPED})
         deadline = time.monotonic() + network.PATIENCE
-        while self.in_force() != ports:
+        while set(self.delivered(DROPPED, PASSED, *TOGGLED)) != wanted:
             assert time.monotonic() < deadline
 
     def verdicts(self) -> set[int]:
