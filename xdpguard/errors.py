@@ -16,6 +16,7 @@ A message is one line: the place, the value, what is allowed, and what state the
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -80,3 +81,8 @@ class ReadError(KernelError):
 
 class Interrupted(XdpguardError):
     exit_code = 130
+
+
+def refusal_text(error: OSError) -> str:
+    """Why the kernel refused, for a message: its words and the name of the number."""
+    return f"{error.strerror} ({errno.errorcode.get(error.errno or 0, str(error.errno))})"

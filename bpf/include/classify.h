@@ -20,8 +20,8 @@ static __always_inline u64 lanes_of(struct blob b, struct xg_hook *hook, struct 
 
 static __always_inline int holds(struct blob b, struct xg_hook *hook, u64 number, u64 lanes)
 {
-	u64 *condition = two_at(b, hook->conditions + number * sizeof(struct xg_condition));
-	return ((((lanes | XG_LANE_GUARDS) - condition[0]) & (condition[1] - lanes)) & XG_LANE_GUARDS) == XG_LANE_GUARDS;
+	struct xg_condition *c = aligned_at(b, hook->conditions + number * sizeof(*c), sizeof(*c));
+	return ((((lanes | XG_LANE_GUARDS) - c->low) & (c->high - lanes)) & XG_LANE_GUARDS) == XG_LANE_GUARDS;
 }
 
 // The first rule that a word stands for and that holds, if it comes before `best`.

@@ -134,20 +134,14 @@ static __always_inline u8 load8(struct blob b, u64 offset)
 {
 	return *(b.base + (offset & (b.mask | 7)));
 }
-// A cache line, to be read at constant offsets.
+// So many bytes, a power of two, on a multiple of that: to be read at constant offsets.
+static __always_inline void *aligned_at(struct blob b, u64 offset, u64 bytes)
+{
+	return b.base + (offset & (b.mask & ~(bytes - 1)));
+}
 static __always_inline u8 *line_at(struct blob b, u64 offset)
 {
-	return b.base + (offset & (b.mask & ~(u64)(XG_LINE - 1)));
-}
-// Sixteen bytes on a multiple of sixteen.
-static __always_inline u64 *two_at(struct blob b, u64 offset)
-{
-	return (u64 *)(b.base + (offset & (b.mask & ~(u64)15)));
-}
-// Thirty-two on a multiple of that.
-static __always_inline void *four_at(struct blob b, u64 offset)
-{
-	return b.base + (offset & (b.mask & ~(u64)31));
+	return aligned_at(b, offset, XG_LINE);
 }
 static __always_inline u64 load64(struct blob b, u64 offset)
 {

@@ -78,7 +78,7 @@ static __always_inline struct place leaf6(struct blob b, struct xg_tree *t, u64 
 		return found;
 	u64 before = kinds & ((1 << (n * 2)) - 1); // each block's lower bit is set
 	u64 number = (kinds >> XG_FIRST_BLOCK) + (before & 1) + (before >> 2 & 1);
-	struct xg_block6 *block = four_at(b, t->blocks + number * sizeof(*block));
+	struct xg_block6 *block = aligned_at(b, t->blocks + number * sizeof(*block), sizeof(*block));
 	if (low < block->first || low > block->last)
 		return found;
 	found.pair = block->pair;

@@ -1,7 +1,7 @@
 """Intervals per rule -> elementary intervals with a class each, a class being the set of rules that allow it.
 
-Pure NumPy; knows nothing of packets or of the blob. The three-level bit vectors are those of
-``bpf/include/classify.h``: Lakshman and Stiliadis (SIGCOMM 1998), aggregated as by Baboescu and Varghese
+Pure NumPy; knows nothing of packets or of the blob. The bit vectors in blocks are those of
+``bpf/include/wide.h``: Lakshman and Stiliadis (SIGCOMM 1998), aggregated as by Baboescu and Varghese
 (SIGCOMM 2001).
 """
 

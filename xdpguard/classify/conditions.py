@@ -108,6 +108,5 @@ def _from(base: int, values: frozenset[int]) -> list[Interval]:
     return [(base + first, base + last) for first, last in _intervals(values)]
 
 
-_intervals = lru_cache(maxsize=256)(
-    from_values
-)  # of both families the flags, and mostly the protocols, are one
+# Of both families the flags, and mostly the protocols, are one.
+_intervals = lru_cache(maxsize=256)(from_values)

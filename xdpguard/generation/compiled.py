@@ -11,7 +11,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib.util
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -145,7 +144,7 @@ def _program_files() -> Iterator[Path]:
 
 
 # ---- the file ----------------------------------------------------------------------------------------------
-# Length of the head; the head as JSON; then what it tells the lengths of: names, places, tables.
+# A head, then what it tells the lengths of: names, places, tables.
 
 
 def _encoded(made: Compiled, place: Path, sources: Sources) -> list[bytes | memoryview]:
@@ -163,8 +162,7 @@ def _encoded(made: Compiled, place: Path, sources: Sources) -> list[bytes | memo
         "summary": draft.summary,
         "lengths": [len(plan.names), len(plan.places), len(draft.data)],
     }
-    data = json.dumps(head).encode()
-    return [len(data).to_bytes(_LENGTH_BYTES, "little"), data, plan.names, plan.places, draft.data]
+    return kept.headed(head, plan.names, plan.places, draft.data)
 
 
 def _opened(place: Path, sources: Sources) -> Compiled:
@@ -177,20 +175,19 @@ def _opened(place: Path, sources: Sources) -> Compiled:
 
 
 def _decoded(data: memoryview, place: Path, sources: Sources) -> Compiled:
-    at = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    head = json.loads(bytes(data[_LENGTH_BYTES:at]))
+    head, rest = kept.parted(data)
     names, places, tables = head["lengths"]
-    if head["name"] != place.name or at + names + places + tables != len(data):
+    if head["name"] != place.name or names + places + tables != len(rest):
         raise ValueError
     _same_files(head["files"], place, sources)
     told = head["outline"]
     told["notes"], told["counts"] = tuple(told["notes"]), tuple(told["counts"])
     told["defaults"] = tuple(told["defaults"])
     told["redirects"] = tuple(Redirecting(*one) for one in told["redirects"])
-    told["names"] = bytes(data[at : at + names])
-    told["places"] = bytes(data[at + names : at + names + places])
+    told["names"] = bytes(rest[:names])
+    told["places"] = bytes(rest[names : names + places])
     gaps = tuple(Gap(*one) for one in head["gaps"])
-    draft = Draft(data[len(data) - tables :], head["counters"], gaps, tuple(head["summary"]))
+    draft = Draft(rest[names + places :], head["counters"], gaps, tuple(head["summary"]))
     return Compiled(Outline(**told), draft)
 
 

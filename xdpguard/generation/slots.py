@@ -21,6 +21,7 @@ from xdpguard.kernel.sizes import Size, size_class
 from xdpguard.rules.model import Action, Hook, RuleSet
 
 _ABI = abi()
+_FELL_BACK = _ABI.numbers["XG_FLAG_FELL_BACK"]
 BUILTIN = 0
 """The slot of the built-in rule set: no rules, everything passes. Never reused."""
 _SERIAL_AT = _ABI.offset("xg_blob.serial")  # a __u64
@@ -130,11 +131,24 @@ def in_force(word: Word) -> int:
     return word.previous if expired(word) else word.active
 
 
+def fell_back(found: MapSet) -> bool:
+    """Did a deadline pass, and nobody has chosen rules since?"""
+    return bool(found.get("flags") & _FELL_BACK)
+
+
+def choose(found: MapSet, word: Word) -> None:
+    """Put in force what somebody wants so. The mark of a fallback goes behind it: a kill in between would
+    else leave no rules as if they had been chosen.
+    """
+    found.word = word
+    found.put("flags", found.get("flags") & ~_FELL_BACK)
+
+
 def normalise(found: MapSet) -> Word:
     """If the deadline passed, make the fallback that the kernel side already took the plain state."""
     word = found.word
     if expired(word):
-        found.put("flags", found.get("flags") | _ABI.numbers["XG_FLAG_FELL_BACK"])
+        found.put("flags", found.get("flags") | _FELL_BACK)
         word = Word(word.previous, word.previous)
         found.word = word
     return word

@@ -18,6 +18,7 @@ from xdpguard.errors import (
     RulesError,
     UsageError,
     XdpguardError,
+    refusal_text,
 )
 from xdpguard.guard.interrupts import UNCHANGED, Noted, deferred
 from xdpguard.kernel import link, lock, processes
@@ -77,9 +78,8 @@ def explained(place: str, state: str) -> Iterator[None]:
         if error.errno == errno.ENOMEM:
             why = "no memory for maps or programs (limit of the cgroup or RLIMIT_MEMLOCK)"
         else:
-            name = errno.errorcode.get(error.errno or 0, str(error.errno))
             where = f"{error.filename}: " if error.filename else ""
-            why = f"{where}{error.strerror} ({name})"
+            why = f"{where}{refusal_text(error)}"
         raise KernelError(f"{place}: {why}; {state}") from error
 
 

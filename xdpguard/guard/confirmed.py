@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from xdpguard.abi import abi
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard.records import Record, Records
@@ -20,7 +19,6 @@ from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet
 
 Say = Callable[[str], None]
-_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 
 
 def records(inode: int, interface: str) -> Records | None:
@@ -80,7 +78,7 @@ def _mark(where: Records, current: MapSet) -> str:
     word = current.word
     waiting = bool(word.deadline_ms)
     # Rules that a fallback left in force were not chosen by anybody: no rules least of all.
-    chosen = not waiting and not current.get("flags") & _FELL_BACK
+    chosen = not waiting and not slots.fell_back(current)
     slot = word.previous if waiting else word.active
     loaded_at = None if slot == slots.BUILTIN else slots.loaded_at(current, slot)
     is_kept = loaded_at is not None and where.mark(loaded_at)
@@ -134,12 +132,10 @@ def forget_gone(interface: str, name: str | None, say: Say) -> bool:
         inode = netns.inside(name, netns.identity).inode
     except NotLoadedError:
         return name is not None and _forget(Records(name, interface), say)
-    try:
-        netns.inside(name, link.find, interface)
-    except NotLoadedError:
-        where = records(inode, interface)
-        return where is not None and _forget(where, say)
-    return False
+    if netns.inside(name, _is_there, interface):
+        return False
+    where = records(inode, interface)
+    return where is not None and _forget(where, say)
 
 
 def _forget(where: Records, say: Say) -> bool:

@@ -11,7 +11,6 @@ rule set is to be marked is not known here (guard/confirmed.py). The caller hold
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,7 +25,6 @@ _HOST, _NETNS = "host", "netns"
 _MARK, _NEW_MARK, _SUFFIX = "confirmed", "confirmed.new", ".rules"
 _FORMAT = 1
 _MOST = 1 << 30
-_LENGTH_BYTES = 4
 _NOT_OURS = 0.0  # of a mark: it is older than any, and replaced by the next
 _LONGEST_NAME = 255  # of a file, uapi/linux/limits.h
 
@@ -75,11 +73,11 @@ class Records:
             "force": record.force,
             "files": [(path, len(data)) for path, data in record.files.items()],
         }
-        data = json.dumps(head).encode()
-        if sum(map(len, (data, *record.files.values()))) + _LENGTH_BYTES > _MOST:
+        parts = kept.headed(head, *record.files.values())
+        if sum(map(len, parts)) > _MOST:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         path = self.folder / _name(loaded_at)
-        kept.write_lasting(path, len(data).to_bytes(_LENGTH_BYTES, "little"), data, *record.files.values())
+        kept.write_lasting(path, *parts)
         return path
 
     def marked(self) -> float | None:
@@ -198,14 +196,13 @@ def _name(loaded_at: float) -> str:
 
 def _decoded(data: memoryview) -> Record:
     """ValueError, KeyError, TypeError, IndexError: not what ``store`` writes."""
-    start = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
-    head = json.loads(bytes(data[_LENGTH_BYTES:start]))
+    head, rest = kept.parted(data)
     if head["format"] != _FORMAT:
         raise ValueError(f"format {head['format']}, this version of xdpguard reads {_FORMAT}")
-    files = {}
+    files, at = {}, 0
     for path, size in head["files"]:
-        files[path] = bytes(data[start : start + size])
-        start += size
-    if not files or start != len(data):
+        files[path] = bytes(rest[at : at + size])
+        at += size
+    if not files or at != len(rest):
         raise ValueError("the files in it are not whole")
     return Record(head["mode"], head["account_owners"], head["force"], files)

@@ -94,13 +94,14 @@ def sweep(say: Say, unloaded: str = "") -> None:
     """
     inode = netns.identity().inode
     living = _living()
-    missed = {former for name, _, former in survey.succeeding() if name != unloaded}
     for place in list(pins.places()):
         if place.inode != inode and place.inode not in living:
             pins.remove(place)
             say(f"removed the pins of a network namespace that is gone ({place.folder.parent.name})")
-            continue
-        if place.inode != inode or link.by_index(place.ifindex) is not None or place.ifindex in missed:
+    gone = survey.gone()
+    missed = {former for name, _, former in survey.succeeding(gone) if name != unloaded}
+    for place in gone:
+        if place.ifindex in missed:
             continue
         opened = pins.open_set(place)
         used: dict[str, int] = {}

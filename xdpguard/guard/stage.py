@@ -89,9 +89,7 @@ class Staged:
         if self.target is None or self.word is None:
             raise AssertionError("commit before stage")
         self.target.interface = self.found.link.name
-        self.target.word = Word(self.word.active, self.word.previous, self.request.deadline_ms())
-        # Not before: a kill in between would leave no rules as if they had been chosen.
-        self.target.put("flags", self.target.get("flags") & ~_NUMBERS["XG_FLAG_FELL_BACK"])
+        slots.choose(self.target, Word(self.word.active, self.word.previous, self.request.deadline_ms()))
 
     def abandon(self) -> bool:
         """Take every step back. The error that is on its way says why; here is said what stays behind.

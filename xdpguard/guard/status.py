@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xdpguard.abi import abi
 from xdpguard.errors import KernelError, NotLoadedError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
@@ -15,8 +14,6 @@ from xdpguard.kernel import link, lock, netns, pins, processes, tc
 from xdpguard.kernel.discover import Found, examined
 from xdpguard.kernel.maps import MapSet
 from xdpguard.kernel.survey import Spot, Successor, spots, successors
-
-_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 
 
 def status(interface: str | None, netns_name: str | None) -> list[InterfaceStatus]:
@@ -84,7 +81,7 @@ def _describe(found: Found, netns_name: str | None) -> InterfaceStatus:
         return _unreadable(found, netns_name)
     slots.settle(current, found.link)
     word = current.word
-    fell_back = slots.expired(word) or bool(current.get("flags") & _FELL_BACK)
+    fell_back = slots.expired(word) or slots.fell_back(current)
     active = slots.in_force(word)
     previous = None if word.previous == active else word.previous
     pending = word.deadline_ms and not slots.expired(word)

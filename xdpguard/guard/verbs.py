@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from xdpguard.abi import abi
 from xdpguard.errors import ForeignError, Interrupted, KernelError, NotLoadedError, XdpguardError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, confirmed, targets
@@ -19,7 +18,6 @@ from xdpguard.kernel.netns import inside
 Say = Callable[[str], None]
 Step = Callable[[], Callable[[], None]]
 """Changes what is in force; what it returns tells of it, and does what may take longer."""
-_FELL_BACK = abi().numbers["XG_FLAG_FELL_BACK"]
 _FORGOTTEN = "its kept rules are removed: `xdpguard restore` brings nothing back"
 
 
@@ -92,8 +90,11 @@ def _confirm(found: Found, say: Say) -> Step:
     repair(found, say)
     word = current.word
     if not word.deadline_ms:
-        fell_back = current.get("flags") & _FELL_BACK
-        why = "it came too late: the rules before are in force" if fell_back else "nothing waits for it"
+        why = (
+            "it came too late: the rules before are in force"
+            if slots.fell_back(current)
+            else "nothing waits for it"
+        )
         raise KernelError(f"{name}: cannot confirm: {why}; nothing changed")
 
     def keep() -> Callable[[], None]:
@@ -117,8 +118,7 @@ def _rollback(found: Found, say: Say) -> Step:
         raise KernelError(f"{name}: there are no rules to go back to; nothing changed")
 
     def swap() -> Callable[[], None]:
-        current.word = Word(word.previous, word.active)
-        current.put("flags", current.get("flags") & ~_FELL_BACK)
+        slots.choose(current, Word(word.previous, word.active))
         return tell
 
     def tell() -> None:

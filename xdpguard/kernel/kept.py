@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path("/var/cache/xdpguard")
 _DIGEST_BYTES = hashlib.sha256().digest_size
+_LENGTH_BYTES = 4
 _UNFINISHED = "unfinished-"
 _ABANDONED = 3600
 """A temporary file is finished, or left by a process that died, after so many seconds."""
@@ -124,6 +127,18 @@ def _write(path: Path, parts: Sequence[bytes | memoryview], *, lasting: bool) ->
         except BaseException:
             Path(file.name).unlink()
             raise
+
+
+def headed(head: object, *parts: bytes | memoryview) -> list[bytes | memoryview]:
+    """Parts of a file that begins with a JSON document: its length, the document, then ``parts``."""
+    data = json.dumps(head).encode()
+    return [len(data).to_bytes(_LENGTH_BYTES, "little"), data, *parts]
+
+
+def parted(data: memoryview) -> tuple[Any, memoryview]:
+    """The document, and all that follows it. ValueError: it is not what ``headed`` makes."""
+    at = _LENGTH_BYTES + int.from_bytes(data[:_LENGTH_BYTES], "little")
+    return json.loads(bytes(data[_LENGTH_BYTES:at])), data[at:]
 
 
 def is_unfinished(path: Path) -> bool:

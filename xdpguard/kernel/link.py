@@ -12,7 +12,14 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError, ReadError, XdpguardError
+from xdpguard.errors import (
+    KernelError,
+    NotLoadedError,
+    PrivilegeError,
+    ReadError,
+    XdpguardError,
+    refusal_text,
+)
 from xdpguard.kernel import netlink, processes
 
 # uapi/linux/rtnetlink.h, if_link.h
@@ -91,8 +98,7 @@ def _numbered(ifindex: int) -> str:
 
 def unreadable(what: str, error: OSError) -> ReadError:
     """The exception for a question that the kernel refused. ``what`` reads "the state of eth0"."""
-    name = errno.errorcode.get(error.errno or 0, str(error.errno))
-    return ReadError(f"cannot read {what}: {error.strerror} ({name})")
+    return ReadError(f"cannot read {what}: {refusal_text(error)}")
 
 
 def _get(what: str, ifindex: int, extra: bytes) -> Link | None:
@@ -146,5 +152,4 @@ def refusal(error: OSError, step: str, ifindex: int) -> XdpguardError:
     if code == errno.EPERM:
         needed = processes.needs("CAP_NET_ADMIN")
         return PrivilegeError(f"cannot {step}: {error.strerror}: {needed}; nothing changed")
-    name = errno.errorcode.get(code, str(code))
-    return KernelError(f"cannot {step}: {error.strerror} ({name}); nothing changed")
+    return KernelError(f"cannot {step}: {refusal_text(error)}; nothing changed")

@@ -10,7 +10,7 @@ import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import NoReturn
 
 _LENGTH_BYTES = 8
@@ -24,23 +24,20 @@ def meanwhile(make: Callable[[], bytes]) -> Iterator[Callable[[], bytes]]:
     if len(os.sched_getaffinity(0)) < 2:
         yield make
         return
-    started: list[int] = []
-    try:
-        reader = _start(make, started)
+    with ExitStack() as behind:
+        reader = _start(make, behind)
         yield lambda: _answer(_all(reader), make)
-    finally:
-        _end(started)
 
 
-def _start(make: Callable[[], bytes], started: list[int]) -> int | None:
-    """Fork. -> where the answer can be read; None: there is no fork. ``started`` is given the reading end and
-    the child's pidfd and pid as soon as there are such, for a signal may end this at any line.
+def _start(make: Callable[[], bytes], behind: ExitStack) -> int | None:
+    """Fork. -> where the answer can be read; None: there is no fork. ``behind`` is given what is to be undone
+    as soon as it is, for a signal may end this at any line.
     """
     try:
         reader, writer = os.pipe()
     except OSError:
         return None
-    started.append(reader)
+    behind.callback(os.close, reader)
     try:
         # A signal that the fork took for its own would unwind this command a second time.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
@@ -48,7 +45,7 @@ def _start(make: Callable[[], bytes], started: list[int]) -> int | None:
             child = os.fork()
             if child == 0:
                 _serve(writer, make)
-            started += [os.pidfd_open(child), child]
+            behind.callback(_end, os.pidfd_open(child), child)
         except OSError:  # no other process can be had, or it has ended and nobody waits for children here
             return None
         finally:
@@ -58,19 +55,13 @@ def _start(make: Callable[[], bytes], started: list[int]) -> int | None:
     return reader
 
 
-def _end(started: list[int]) -> None:
-    """Whatever of it has been started."""
-    for fd in started[:1]:
-        os.close(fd)
-    if started[1:]:
-        pidfd, child = started[1:]
-        with suppress(
-            ProcessLookupError
-        ):  # by its pidfd: where SIGCHLD is ignored, the number may be another's
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        os.close(pidfd)
-        with suppress(ChildProcessError):
-            os.waitpid(child, 0)
+def _end(pidfd: int, child: int) -> None:
+    # By the pidfd: where SIGCHLD is ignored, the number may be another's by now.
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    os.close(pidfd)
+    with suppress(ChildProcessError):
+        os.waitpid(child, 0)
 
 
 def _serve(writer: int, make: Callable[[], bytes]) -> NoReturn:

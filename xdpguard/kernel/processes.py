@@ -25,10 +25,8 @@ _CAPABILITIES = {
     "CAP_BPF": 39,
 }
 """uapi/linux/capability.h"""
-_OF_ADMIN = (
-    "CAP_PERFMON",
-    "CAP_BPF",
-)  # whoever has CAP_SYS_ADMIN has these: perfmon_capable(), bpf_capable()
+# Whoever has CAP_SYS_ADMIN has these: perfmon_capable(), bpf_capable().
+_OF_ADMIN = ("CAP_PERFMON", "CAP_BPF")
 
 
 def require_hosts(proc: Path = PROC) -> None:

@@ -54,13 +54,20 @@ def _namespaces(name: str | None) -> list[str | None]:
     return [None, *(each for inode, each in netns.names().items() if inode != own)]
 
 
-def succeeding() -> list[tuple[str, int, int]]:
-    """The same of the current namespace: name and index of each, and the index of the one before."""
+def gone() -> list[pins.Place]:
+    """What is pinned of interfaces of the current namespace that are not there any more."""
+    inode = netns.identity().inode
+    return [one for one in pins.places() if one.inode == inode and link.by_index(one.ifindex) is None]
+
+
+def succeeding(places: list[pins.Place] | None = None) -> list[tuple[str, int, int]]:
+    """Successors in the current namespace: name and index of each, and the index of the one before.
+
+    ``places``: what ``gone`` answers, if it was asked before.
+    """
     here = netns.identity()
     found: dict[str, tuple[str, int, int]] = {}
-    for place in pins.places():
-        if place.inode != here.inode or link.by_index(place.ifindex) is not None:
-            continue
+    for place in gone() if places is None else places:
         name = _loaded_name(place, here)
         try:
             with examined(link.find(name)) as seen:

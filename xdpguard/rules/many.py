@@ -86,11 +86,8 @@ def gathered(matches: Sequence[Match], actions: Sequence[tuple[Action, Redirect 
     found = Matches(Values())
     values = found.values
     for match, action in zip(matches, actions, strict=True):
-        before = (match.arp, match.ipv4, match.ipv6, match.protocols)
-        ports = (match.sport, match.dport)
-        behind = (match.tcp_flags, match.icmp_type, match.icmp_code, match.vlan)
-        key = (*action, *before[:3], *map(id, (match.protocols, *ports, *behind)))
-        made = Template(*action, before, ports, ("", ""), behind, Frame("", ""))
+        made = Template.of(match, action, ("", ""), Frame("", ""))
+        key = (*action, *made.before[:3], *map(id, (match.protocols, *made.ports, *made.behind)))
         addresses = values.addresses.other(match.src), values.addresses.other(match.dst)
         found.add(Parts(values.template(key, made), *addresses, 0, 0))
     return found

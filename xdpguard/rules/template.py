@@ -48,11 +48,8 @@ class Templates:
     ) -> Parts:
         """What the usual readers made of a rule. Kept for others of this shape, unless that is None."""
         values = self._values
-        before = (match.arp, match.ipv4, match.ipv6, match.protocols)
-        behind = (match.tcp_flags, match.icmp_type, match.icmp_code, match.vlan)
         ports = texts.sport, texts.dport
-        made = Template(*action, before, (match.sport, match.dport), ports, behind, frame)
-        number = values.template((frame, ports), made)
+        number = values.template((frame, ports), Template.of(match, action, ports, frame))
         numbers = self._numbers(own) if shape is not None else None
         if shape is not None and numbers is not None and self._says(numbers, match):
             self.known[shape, self._kinds(numbers)] = number

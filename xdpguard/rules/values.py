@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .addresses import WHOLE, Value, plain_value, plain_values
 from .key import Frame
-from .model import Action, Addresses, Intervals, Protocols, Redirect
+from .model import Action, Addresses, Intervals, Match, Protocols, Redirect
 from .numbers import number_range
 from .text import Refused
 
@@ -154,6 +154,15 @@ class Template(NamedTuple):
     port_texts: tuple[str, str]
     behind: tuple[frozenset[int] | None, Intervals | None, Intervals | None, Intervals | None]
     frame: Frame
+
+    @classmethod
+    def of(
+        cls, match: Match, action: tuple[Action, Redirect | None], port_texts: tuple[str, str], frame: Frame
+    ) -> Template:
+        """Of a rule that was read on its own."""
+        before = (match.arp, match.ipv4, match.ipv6, match.protocols)
+        behind = (match.tcp_flags, match.icmp_type, match.icmp_code, match.vlan)
+        return cls(*action, before, (match.sport, match.dport), port_texts, behind, frame)
 
     @property
     def vlan(self) -> Intervals | None:
