@@ -161,12 +161,15 @@ def test_forgotten_is_all_but_what_is_of_others(eth0: Records) -> None:
     for one in (eth0, other):
         one.store(1.5, RECORD)
         one.mark(1.5)
-    assert eth0.forget()
+    assert eth0.unmark()
+    eth0.remove()
     assert not eth0.folder.parent.exists()
     assert other.read() == RECORD
-    assert not eth0.forget()
+    assert not eth0.unmark()
+    eth0.remove()
     eth0.store(2.5, RECORD)
-    assert not eth0.forget()  # it would not have come back
+    assert not eth0.unmark()  # it would not have come back
+    eth0.remove()
     assert not eth0.folder.exists()
 
 

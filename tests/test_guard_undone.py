@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -12,8 +13,9 @@ import pytest
 
 from xdpguard.errors import ForeignError, KernelError, ReadError, XdpguardError
 from xdpguard.generation.compiled import Compiled
-from xdpguard.guard import attach, confirmed, load, stage, targets, verbs
+from xdpguard.guard import attach, confirmed, load, records, stage, targets, verbs
 from xdpguard.guard.chosen import restated
+from xdpguard.guard.records import Record, Records
 from xdpguard.guard.stage import Request, Staged
 from xdpguard.kernel import features, link
 
@@ -96,6 +98,26 @@ def test_an_unload_that_cannot_clean_up_says_that_it_is_unloaded(
     assert str(caught.value) == (
         f"{WHY}; eth0 is unloaded, and `xdpguard status` tells what is left elsewhere"
     )
+
+
+class Stuck(Records):
+    """On a disk that moves the mark and then removes no file."""
+
+    def remove(self) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+
+def test_rules_that_cannot_be_removed_but_do_not_come_back_are_told_as_such(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "FOLDER", tmp_path / "state")
+    where = Stuck(None, "eth0")
+    where.store(1.5, Record("native", False, False, {"a.yaml": b"version: 1\n"}))
+    where.mark(1.5)
+    said: list[str] = []
+    assert confirmed._forget(where, said.append)
+    (warning,) = said
+    assert warning.endswith("input/output error: rules that do not come back stay kept there")
 
 
 def helping(monkeypatch: pytest.MonkeyPatch, answers: list[int | Exception | None]) -> list[str]:

@@ -22,8 +22,9 @@ from test_restore_support import (
 )
 
 from xdpguard.errors import KernelError, NotLoadedError
-from xdpguard.guard import verbs
+from xdpguard.guard import load, verbs
 from xdpguard.guard.records import Record, Records
+from xdpguard.guard.restore import restore
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, C, _ = TOGGLED
@@ -47,6 +48,21 @@ def test_it_comes_back_again_and_again(site: Site) -> None:
     for _ in range(3):
         comes_back(site, A)
     assert len(list(records(site).folder.glob("*.rules"))) == 1
+
+
+def test_rules_that_came_back_are_told_so_also_where_nothing_can_be_cleaned_up_behind_them(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: object) -> None:
+        raise KernelError("the device is busy; nothing changed")
+
+    loaded(site, dropping(A))
+    reboot(site)
+    monkeypatch.setattr(load, "sweep", refuse)
+    (found,) = restore(site.end.dev, site.end.name, site.said.append)
+    assert (found.result, found.unfiltered) == ("restored", ())
+    assert "the device is busy: the new rules are live" in str(found.error)
+    assert verdicts(site.end).whole({A})
 
 
 def test_what_nobody_has_confirmed_does_not_come_back(site: Site) -> None:

@@ -140,10 +140,15 @@ def forget_gone(interface: str, name: str | None, say: Say) -> bool:
 
 def _forget(where: Records, say: Say) -> bool:
     try:
-        return where.forget()
+        were = where.unmark()
     except OSError as error:
         say(f"warning: {where.interface}: {_why(error, where)}: `xdpguard restore` may bring its rules back")
         return False
+    try:
+        where.remove()
+    except OSError as error:
+        say(f"warning: {where.interface}: {_why(error, where)}: rules that do not come back stay kept there")
+    return were
 
 
 def _why(error: OSError | kept.Distrusted, where: Records) -> str:

@@ -38,14 +38,23 @@ def load(
 
 def _load(interfaces: list[str], request: Request) -> None:
     with chosen(interfaces, "xdpguard load") as (looked, signals):
-        put(looked, request, signals)
+        settle(commit(looked, request, signals), request, signals)
 
 
-def put(looked: list[Found], request: Request, signals: Noted) -> None:
-    """``load`` on interfaces whose locks are held, in their namespace."""
+def commit(looked: list[Found], request: Request, signals: Noted) -> list[Staged]:
+    """The first half, on interfaces whose locks are held, in their namespace: the rules are live on all of
+    them, or on none if it raises.
+    """
     staged = _stage(looked, request, signals)
     for ready in staged:
         ready.commit()
+    return staged
+
+
+def settle(staged: list[Staged], request: Request, signals: Noted) -> None:
+    """The second half: clean up behind what was committed, and report. The rules are live, also if it raises;
+    NotLoadedError: but on an interface that vanished.
+    """
     failures = [why for why in map(_finish, staged) if why]
     failures += _swept(request)
     _report(staged)

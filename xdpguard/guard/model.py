@@ -45,8 +45,9 @@ class InterfaceStatus:
 class Restored:
     """What ``restore`` did on one interface.
 
-    ``result``: "restored"; "in force": rules decided there already and were left; "pending": so too, and they
-    wait for `confirm`; "missing": there is no such interface now; "failed".
+    ``result``: "restored", with an ``error`` if something could not be cleaned up behind it; "in force":
+    rules decided there already and were left; "pending": so too, and they wait for `confirm`; "missing":
+    there is no such interface now; "failed".
     """
 
     interface: str

@@ -48,7 +48,7 @@ def run(
             refusal = _judge(judge, found, slot, plan, probe)
             if refusal and not force:
                 raise PreflightError(
-                    f"{link.name}: {refusal}; nothing changed (--force loads it all the same)"
+                    f"{link.name}: {refusal} (--force loads it all the same); nothing changed"
                 )
             if refusal:
                 say(f"warning: {link.name}: {refusal}; loaded all the same (--force)")

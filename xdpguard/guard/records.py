@@ -125,16 +125,14 @@ class Records:
             if ours and path.name not in keep:
                 path.unlink()
 
-    def forget(self) -> bool:
-        """Remove all. False: nothing would have come back. OSError."""
-        were = self.unmark()
+    def remove(self) -> None:
+        """All but what is marked, and folders that are empty then. OSError."""
         self.prune(())
         for folder in (self.folder, self.folder.parent):
             try:
                 folder.rmdir()
             except OSError:
                 break  # not there, or another interface's records are
-        return were
 
     def read(self) -> Record:
         """What comes back. NotLoadedError: nothing does. RulesError: it cannot be used, and why."""

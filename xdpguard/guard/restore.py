@@ -13,7 +13,7 @@ from xdpguard.generation import slots
 from xdpguard.generation.compiled import Compiled, read
 from xdpguard.guard import confirmed, records
 from xdpguard.guard.chosen import chosen, explained
-from xdpguard.guard.load import put
+from xdpguard.guard.load import commit, settle
 from xdpguard.guard.model import Restored
 from xdpguard.guard.records import Record, Records, refused
 from xdpguard.guard.repair import repair
@@ -122,7 +122,13 @@ def _restore(where: Records, name: str | None, say: Say, force: bool) -> Restore
             _compiled(record, where, say), _mode(record, found), name, None, force or record.force,
             verbose=False, say=say, account_owners=record.account_owners,
         )  # fmt: skip
-        put(looked, request, signals)
+        staged = commit(looked, request, signals)
+        try:
+            settle(staged, request, signals)
+        except NotLoadedError:
+            raise
+        except XdpguardError as error:  # of the cleaning up: the rules are in force
+            return Restored(where.interface, name, "restored", record.file, error)
         return Restored(where.interface, name, "restored", record.file)
 
 
