@@ -178,6 +178,12 @@ def test_a_note_is_said_once(install: Install, capsys: Output) -> None:
     assert capsys.readouterr().err == "xdpguard: note: docker: /run/docker.sock: Connection refused\n"
 
 
+def test_a_note_is_said_of_a_trace_that_ends_before_it_reads(install: Install, capsys: Output) -> None:
+    install("trace.live", Live=fake_live(notes=("2 process(es) not seen",), given=1))
+    main(["trace", "--count", "1"])
+    assert capsys.readouterr().err == "xdpguard: note: 2 process(es) not seen\n"
+
+
 def test_verbose_tells_sources_and_cost(live: type[FakeLive], capsys: Output) -> None:
     main(["trace", "-v"])
     err = capsys.readouterr().err.splitlines()

@@ -40,9 +40,11 @@ def run(arguments: argparse.Namespace) -> int:
         meter = Meter()
         if format.HEADER:
             emit(format.HEADER)
-        written = _watch(live, line, ended, arguments.duration)
+        notes = Noted()
+        written = _watch(live, line, notes, ended, arguments.duration)
         records, ledger = live.finish()
         emit("".join(map(line, records)) + format.ledger(ledger, time.time()))
+        notes.tell(live)  # also those of the end, and of a trace that ended at once
         if arguments.verbose:
             for cost in meter.lines(written + len(records), live.cost(), live.late):
                 say(cost)
@@ -164,10 +166,24 @@ def _signal() -> Iterator[Ended]:
             signal.signal(number, handler)
 
 
-def _watch(live: Live, line: Callable[[Record], str], ended: Ended, seconds: float | None) -> int:
+class Noted:
+    """What could not be found out, each told once."""
+
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def tell(self, live: Live) -> None:
+        for note in live.notes:
+            if note not in self._said:
+                self._said.add(note)
+                say(f"xdpguard: note: {note}")
+
+
+def _watch(
+    live: Live, line: Callable[[Record], str], notes: Noted, ended: Ended, seconds: float | None
+) -> int:
     """Until a signal, ``seconds``, or as many lines as are wanted. Returns the lines written."""
     deadline = None if seconds is None else time.monotonic() + seconds
-    said: set[str] = set()
     written = 0
     while not ended.pending and not live.complete:
         left = TICK if deadline is None else min(TICK, deadline - time.monotonic())
@@ -178,8 +194,5 @@ def _watch(live: Live, line: Callable[[Record], str], ended: Ended, seconds: flo
             # One write: whoever reads gets whole lines at once, on a terminal and in a pipe.
             emit("".join(map(line, records)))
             written += len(records)
-        for note in live.notes:
-            if note not in said:
-                said.add(note)
-                say(f"xdpguard: note: {note}")
+        notes.tell(live)
     return written
