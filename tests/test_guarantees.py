@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/guarantees.md"
 NAMED = re.compile(r"`((?:tests|vmtests)/[\w/]+\.py)::(test_\w+)`")
-OTHER_SECTIONS = {"Capabilities"}  # its table is read by tests/live/privileges.py
+OTHER_SECTIONS = {"Capabilities"}  # its table is read by tests/live/reliability/privileges.py
 
 
 class Promise(NamedTuple):
@@ -75,7 +75,8 @@ def test_every_promise_is_made_once_and_names_tests_that_keep_it() -> None:
 
 
 HERE = "`tests/test_guarantees.py::test_a_page_that_promises_too_much_is_found`"
-SOAK = "`tests/live/test_lockout.py::test_fifty_commands_lost_after_a_load_to_confirm_lock_nobody_out`"
+FOLDER = "tests/live/reliability"
+SOAK = f"`{FOLDER}/test_lockout.py::test_fifty_commands_lost_after_a_load_to_confirm_lock_nobody_out`"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
     pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv (util-linux)"),
 ]
-UNIT = Path(__file__).resolve().parents[2] / "systemd" / "xdpguard@.service"
+UNIT = Path(__file__).resolve().parents[3] / "systemd" / "xdpguard@.service"
 TX = "{name: back, proto: udp, dport: 7, action: tx}"  # delivery is observed, by tracepoints
 A, *_ = TOGGLED
 

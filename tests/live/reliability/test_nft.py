@@ -33,7 +33,7 @@ __all__ = ["one_cpu"]  # a fixture; frames of one CPU arrive in their order
 SETS, FRAMES, RULES = 56, 240, 8
 PAIRS = 10_000
 """Pairs that must be compared; those that a named difference excuses are beside them."""
-LIMITATIONS = Path(__file__).resolve().parents[2] / "docs" / "limitations.md"
+LIMITATIONS = Path(__file__).resolve().parents[3] / "docs" / "limitations.md"
 AH = 51
 
 

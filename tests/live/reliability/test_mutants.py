@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tests" / "mutants"
 COPIED = ("bpf", "xdpguard", "tests", "rules", "pyproject.toml")
 KILLER = re.compile(r"^Killed by: (\S.*)$", re.M)

@@ -11,7 +11,7 @@ from test_trace_refused import CONTAINER, mounted
 
 from xdpguard.kernel import netns
 
-PUBLISHED = Path(__file__).resolve().parents[2] / "docs/guarantees.md"
+PUBLISHED = Path(__file__).resolve().parents[3] / "docs/guarantees.md"
 _ROW = re.compile(r"^\| (`[^|]*) \| ([^|]*) \| ([^|]*)\|$", re.M)
 _NAME = re.compile(r"CAP_[A-Z_]+")
 _DOCKERS_FILES = """
