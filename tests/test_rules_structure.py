@@ -94,6 +94,12 @@ def test_the_garbage_collector_runs_again_after_a_refusal() -> None:
     assert gc.isenabled()
 
 
+def test_a_small_file_leaves_the_garbage_that_there_is_to_the_collector() -> None:
+    before = gc.get_freeze_count()
+    ruleset(f"version: 1\ningress: [{RULE}]\n")
+    assert gc.get_freeze_count() == before
+
+
 def test_mappings_as_keys_of_mappings_are_reported_once() -> None:
     found = problems(b"{" * 100_000)
     assert [problem.column for problem in found] == [2, 9]

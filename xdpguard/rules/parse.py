@@ -40,6 +40,9 @@ _PASS_DROP = {"pass": Action.PASS, "drop": Action.DROP}
 MAX_LINTED = 10_000
 """With more rules than these, the search for rules that can never match takes longer than a load may."""
 
+_MANY = 3_000
+"""New objects, of about a thousand rules: so many are worth leaving out of the collector's walks."""
+
 
 def load_file(
     path: str | os.PathLike[str], *, thorough: bool = True, sources: Sources | None = None
@@ -92,14 +95,16 @@ def parse(data: bytes, file: str, base: Path, sources: Sources | None = None) ->
 @contextlib.contextmanager
 def _no_collector() -> Iterator[None]:
     """Stops the cyclic garbage collector: tree and rules have no cycles, and walking their million objects
-    again and again takes most of the time. What lives on is left out of its later walks too."""
+    again and again takes most of the time. What lives on is left out of its later walks too, if it is much:
+    so is whatever garbage there is then, for as long as the process lives."""
     running = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
         if running:
-            gc.freeze()
+            if gc.get_count()[0] > _MANY:
+                gc.freeze()
             gc.enable()
 
 
