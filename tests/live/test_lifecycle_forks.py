@@ -50,13 +50,13 @@ class Forks(forking.Forks):
         return answer
 
 
-def chosen(names: list[str], *, all_of: tuple[str, ...] = ()) -> list[Step]:
-    """Before the first and after the last step of each name; for ``all_of`` both sides of every one."""
+def chosen(names: list[str]) -> list[Step]:
+    """Before the first and after the last step of each name."""
     found: dict[tuple[int, bool], Step] = {}
     for place, name in enumerate(names, 1):
-        if name in all_of or names.index(name) == place - 1:
+        if names.index(name) == place - 1:
             found[place, True] = Step(place, name, before=True)
-        if name in all_of or name not in names[place:]:
+        if name not in names[place:]:
             found[place, False] = Step(place, name, before=False)
     return [found[key] for key in sorted(found, key=lambda key: (key[0], not key[1]))]
 

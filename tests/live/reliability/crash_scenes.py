@@ -27,6 +27,7 @@ from test_lifecycle_support import (
 )
 
 from xdpguard.errors import NotLoadedError
+from xdpguard.generation.compiled import Compiled
 from xdpguard.guard.load import load
 from xdpguard.guard.records import Records
 from xdpguard.kernel import link, maps, objects, tc, testrun
@@ -112,6 +113,7 @@ class Scene:
     shape: State = CLEAN
     serial: int = 0
     words: list[str] = field(default_factory=list)
+    compiled: dict[str, Compiled] = field(default_factory=dict)
 
     def begin(self) -> None:
         """From nothing to the state before the command."""
@@ -134,11 +136,16 @@ class Scene:
 
     def _prepare(self) -> None:
         for file, seconds in self.start:
-            rules = compiled_of(RULES[file][0], file, self.site.folder)
             load(
-                [self.site.end.dev], rules, mode="auto", netns=self.site.end.name, confirm=seconds,
-                force=False, say=self.site.said.append, verbose=False, account_owners=self.account_owners,
+                [self.site.end.dev], self._compiled(file), mode="auto", netns=self.site.end.name,
+                confirm=seconds, force=False, say=self.site.said.append, verbose=False,
+                account_owners=self.account_owners,
             )  # fmt: skip
+
+    def _compiled(self, file: str) -> Compiled:
+        if file not in self.compiled:
+            self.compiled[file] = compiled_of(RULES[file][0], file, self.site.folder)
+        return self.compiled[file]
 
     def look(self) -> Verdicts:
         found = verdicts(self.site.end)
