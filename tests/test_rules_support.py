@@ -47,3 +47,9 @@ def refusal(conditions: str, head: str = "") -> str:
     found = problems(file_of(f"{{name: r, {conditions}, action: drop}}", head=head))
     assert [problem.severity for problem in found] == ["error"], found
     return found[0].message
+
+
+def written(path: Path, text: str, mode: int = 0o644) -> Path:
+    path.write_text(text, encoding="utf-8")
+    path.chmod(mode)
+    return path

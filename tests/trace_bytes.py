@@ -6,14 +6,17 @@ from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any
 
+from trace_samples import ends as decoded
+
 from xdpguard.abi import abi
 from xdpguard.identity.container import Container
 from xdpguard.identity.process import Process
 from xdpguard.trace.attribute import Attributor, Names
 from xdpguard.trace.cgroups import Cgroups
 from xdpguard.trace.known import KnownSockets
-from xdpguard.trace.model import Filter, Record
+from xdpguard.trace.model import Filter, Owner, ProcessKey, Record
 from xdpguard.trace.processes import Processes
+from xdpguard.trace.seeds import SeededSocket
 from xdpguard.trace.session import Session
 from xdpguard.trace.wanted import Wanted
 
@@ -24,6 +27,7 @@ ID = "ab" * 32
 CURL: dict[str, Any] = dict(
     start_time=5 * SECOND, cgroup=77, pid=4242, tid=4243, uid=1000, gid=100, attribution=1, comm=b"resolver"
 )
+NOBODY = CURL | {"attribution": 0}
 
 
 def packed(address: str) -> bytes:
@@ -131,6 +135,12 @@ class Host:
         self.paths[identity] = path
         self.cgroups_there[path] = identity
         self.containers[path] = Container(ID, "docker", name)
+
+    def seed(self, pid: int = 500) -> None:
+        """An nginx had the connection of the events open before the trace."""
+        where = decoded("192.0.2.1", 40000, "198.51.100.7", 443)
+        owner = Owner(ProcessKey(pid, 3 * SECOND), pid, 0, 0, None, "nginx", "procfs")
+        self.known.add([SeededSocket(where.netns, 1, where.protocol, where, 9, owner, "ESTABLISHED")])
 
     def records(self, raw: Iterable[bytes]) -> list[Record]:
         """Fed one by one, then all that waits."""
