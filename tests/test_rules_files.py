@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rules_files import HEAD, PLACE, cells, written
+from rules_files import HEAD, PLACE, VALUES, cells, findings, written
 from test_rules_support import NOWHERE, file_of, problems, ruleset
 
-from xdpguard.errors import Problem, RulesError
+from xdpguard.errors import Problem
 from xdpguard.rules.model import Rule, RuleSet
 from xdpguard.rules.parse import load_file
 from xdpguard.rules.table import COLUMNS
@@ -101,20 +101,6 @@ def test_a_port_without_a_value_is_refused_also_behind_a_rule_without_ports() ->
 
 
 # ---- twins ------------------------------------------------------------------------------------------------
-VALUES: dict[str, list[str]] = {
-    "comment": ["one, two", "x"],
-    "family": ["ipv4", "ipv6", "ipv5"],
-    "proto": ["tcp", "udp", "icmp", "icmpv6", "arp", "tcp,udp", "6", "0-255", "1-17", "icmp,tcp", "tpc"],
-    "src": ["192.0.2.1", "192.0.2.0/24", "0.0.0.0/0", "::/0", "2001:db8::/32", "@mixed", "10.0.0.1/8", "@web",
-            "192.0.2.1,2001:db8::1", "198.51.100.1-198.51.100.9", "192.0.2.256"],
-    "dst": ["192.0.2.1", "203.0.113.0/24", "0.0.0.0/0", "2001:db8::1", "@mixed", "@none", "::1,::2"],
-    "sport": ["80", "1-9", "1,2,3", "@web", "65536"],
-    "dport": ["443", "0-65535", "@web,22", "080"],
-    "icmp_type": ["8", "echo-request", "0-255", "8,0"],
-    "icmp_code": ["0", "port-unreachable"],
-    "vlan": ["none", "0-4095", "5,none", "4096"],
-    "action": ["drop", "pass", "tx", "accept"],
-}  # fmt: skip
 LISTS = [key for key in COLUMNS if key not in ("name", "comment", "family", "action")]
 
 
@@ -140,13 +126,6 @@ def entries(row: dict[str, str], number: int) -> dict[str, str | list[str]]:
         for key in COLUMNS
         if key in row
     }
-
-
-def findings(text: str, folder: Path) -> tuple[RuleSet | None, list[Problem]]:
-    try:
-        return ruleset(text, folder), []
-    except RulesError as error:
-        return None, error.problems
 
 
 @given(rows)

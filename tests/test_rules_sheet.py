@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_rules_files import HEAD, VALUES, cells, findings, written
+from rules_files import HEAD, VALUES, cells, findings, written
 from test_rules_support import file_of, ruleset
 
 from xdpguard.classify.compile import draft

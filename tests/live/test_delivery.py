@@ -10,6 +10,7 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import state
 from lab import End, Lab, inside
 from test_delivery_support import (
     AWAY,
@@ -27,7 +28,7 @@ from test_delivery_support import (
     sending,
     target,
 )
-from test_lifecycle_support import Site, frame, state
+from test_lifecycle_support import Site, frame
 
 from xdpguard.kernel import bpf, xdp
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import End, Lab
 from test_delivery_support import AWAY, BACK, COUNT, await_lost, down, lost, of, send, sending, target
 from test_lifecycle_forks import Forks, Step
-from test_lifecycle_support import CLEAN, Site, await_state, state
+from test_lifecycle_support import Site
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import bpf, btf, objects

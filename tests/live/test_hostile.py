@@ -9,18 +9,9 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab, inside
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    patched,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, patched, run
 
 from xdpguard.cli import main
 from xdpguard.guard import attach, preflight, targets

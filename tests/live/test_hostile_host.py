@@ -10,19 +10,9 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import inside
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    TOGGLED,
-    Done,
-    Site,
-    await_state,
-    dropping,
-    patched,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, patched, run
 
 from xdpguard.cli import main
 from xdpguard.errors import KernelError

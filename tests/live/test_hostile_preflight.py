@@ -7,8 +7,9 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab
-from test_lifecycle_support import CLEAN, CONSOLE, Site, await_state, run, state
+from test_lifecycle_support import CONSOLE, Site, run
 
 from xdpguard.errors import NotLoadedError, PreflightError
 

@@ -7,17 +7,9 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 
 from xdpguard.errors import KernelError, NotLoadedError, UsageError
 from xdpguard.kernel.maps import Word

@@ -8,17 +8,9 @@ import signal
 from collections.abc import Iterator
 
 import pytest
+from interface_state import CLEAN, State, await_state, state
 from test_lifecycle_forks import Forks, Step, chosen
-from test_lifecycle_support import (
-    CLEAN,
-    SIZE,
-    TOGGLED,
-    Site,
-    State,
-    await_state,
-    dropping,
-    state,
-)
+from test_lifecycle_support import SIZE, TOGGLED, Site, dropping
 
 from xdpguard.kernel import xdp
 from xdpguard.stats.model import Count

@@ -7,8 +7,9 @@ import os
 import subprocess
 
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, state
+from test_lifecycle_support import TOGGLED, Site, dropping
 
 from xdpguard.errors import KernelError, NotLoadedError, PreflightError
 from xdpguard.guard import targets

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import End, Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, await_state, dropping, frame, state
+from test_lifecycle_support import TOGGLED, Site, dropping, frame
 
 from xdpguard.errors import PreflightError, UsageError
 from xdpguard.guard import targets

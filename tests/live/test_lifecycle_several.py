@@ -8,17 +8,9 @@ from typing import Any
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab, Veth
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation import compiled

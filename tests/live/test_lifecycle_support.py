@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # packets
 
 import lab as network
 import pytest
-from lab import End, Lab, Veth, inside
+from lab import End, Lab, Veth
 from packets import eth, ipv4, udp
 
 from xdpguard.errors import NotLoadedError
@@ -30,7 +30,7 @@ from xdpguard.guard import preflight, status, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.model import InterfaceStatus
 from xdpguard.guard.programs import Programs
-from xdpguard.kernel import bpf, link, maps, netns, objects, tc
+from xdpguard.kernel import maps
 from xdpguard.kernel.program import Loaded
 from xdpguard.kernel.sizes import Size
 from xdpguard.rules.parse import parse
@@ -41,7 +41,6 @@ CONSOLE = Path(sys.executable).parent / "xdpguard"
 DROPPED, PASSED, LAST, UNNAMED = 9, 10, 11, 12
 """UDP ports: dropped by every rule set here, passed by every one, the mark of the end, in no rule."""
 TOGGLED = (1000, 1001, 1002, 1003)
-_MAP_NEXT_ID = 12  # BPF_MAP_GET_NEXT_ID
 
 
 def frame(port: int, number: int = 0) -> bytes:
@@ -79,75 +78,6 @@ def dropping(*ports: int, filler: int = 0, addresses: int = 0, more: str = "") -
         if more and hook == "ingress":
             text += f"  - {more}\n"
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything of ours on the host that belongs to one interface, and what is attached there at all."""
-
-    xdp: tuple[link.XdpProgram, ...]
-    filters: tuple[tuple[str, int, int, int | None], ...]
-    clsact: bool
-    pins: frozenset[str]
-    sets: frozenset[int]  # ids of the control maps, which live as long as a program or set of maps does
-    word: maps.Word | None
-
-
-def map_ids() -> Iterable[int]:
-    """Every map of the host."""
-    attributes = bytearray(16)
-    while True:
-        try:
-            bpf.call(_MAP_NEXT_ID, attributes)
-        except FileNotFoundError:
-            return
-        attributes[:4] = attributes[4:8]
-        yield int.from_bytes(attributes[:4], "little")
-
-
-def _controls(cookie: int, ifindex: int) -> dict[int, maps.Word]:
-    found = {}
-    for number in map_ids():
-        try:
-            fd = objects.map_by_id(number)
-        except FileNotFoundError:
-            continue
-        if objects.map_info(fd).name == "xg_control":
-            page = maps.Control(fd)
-            if (page.get("netns_cookie"), page.get("ifindex")) == (cookie, ifindex):
-                found[number] = page.word
-            page.close()
-        else:
-            os.close(fd)
-    return found
-
-
-def state(end: End) -> State:
-    identity = inside(end.name, netns.identity)
-    controls = _controls(identity.cookie, end.ifindex)
-    there = inside(end.name, link.by_index, end.ifindex)
-    filters = inside(end.name, tc.attached, end.ifindex) if there else []
-    qdiscs = network.run(end.name, "tc", "qdisc", "show").stdout
-    folder = network.PINS / f"{identity.inode}-{end.ifindex}"
-    return State(
-        there.xdp if there else (),
-        tuple((one.kind, one.priority, one.handle, one.program) for one in filters),
-        f"clsact ffff: dev {end.dev} " in qdiscs,
-        frozenset(str(pin) for pin in folder.glob("**/*")),
-        frozenset(controls),
-        next(iter(controls.values())) if len(controls) == 1 else None,
-    )
-
-
-def await_state(end: End, wanted: Callable[[State], bool]) -> State:
-    """The kernel frees programs and maps a moment after their last use."""
-    deadline = time.monotonic() + network.PATIENCE
-    while not wanted(found := state(end)):
-        assert time.monotonic() < deadline, found
-    return found
-
-
-CLEAN = State((), (), False, frozenset(), frozenset(), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,17 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 
 import pytest
+from interface_state import state
 from test_lifecycle_pump import Burst, Pump
-from test_lifecycle_support import (
-    DROPPED,
-    PASSED,
-    SIZE,
-    TOGGLED,
-    UNNAMED,
-    Site,
-    dropping,
-    state,
-)
+from test_lifecycle_support import DROPPED, PASSED, SIZE, TOGGLED, UNNAMED, Site, dropping
 
 from xdpguard.errors import PreflightError
 from xdpguard.generation import slots

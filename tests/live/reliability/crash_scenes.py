@@ -11,20 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from interface_state import CLEAN, State, await_state, state
 from lab import End, inside
-from test_lifecycle_support import (
-    CLEAN,
-    DROPPED,
-    PASSED,
-    TOGGLED,
-    Site,
-    State,
-    await_state,
-    compiled_of,
-    dropping,
-    frame,
-    state,
-)
+from test_lifecycle_support import DROPPED, PASSED, TOGGLED, Site, compiled_of, dropping, frame
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.generation.compiled import Compiled

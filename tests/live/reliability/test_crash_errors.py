@@ -14,8 +14,9 @@ import pytest
 from crash_calls import ERRNOS, Harm, number_of
 from crash_forks import Ended, Forks
 from crash_scenes import Scene, scenes
+from interface_state import State, await_state, state
 from test_crash import LIKE_A_RELOAD, good_run
-from test_lifecycle_support import Site, State, await_state, state
+from test_lifecycle_support import Site
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "own_owners")
 SCENES = scenes()

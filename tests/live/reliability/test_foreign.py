@@ -14,17 +14,9 @@ from pathlib import Path
 import lab as network
 import pytest
 from crash_scenes import Verdicts, verdicts
+from interface_state import CLEAN, await_state, state
 from lab import End, Lab, inside
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 
 from xdpguard.kernel import link
 

@@ -22,8 +22,9 @@ from pathlib import Path
 import lab as network
 import pytest
 from crash_scenes import Halves, verdicts
+from interface_state import state
 from lab import End, Lab, inside
-from test_lifecycle_support import TOGGLED, Site, dropping, keep_judges, state
+from test_lifecycle_support import TOGGLED, Site, dropping, keep_judges
 
 from xdpguard.generation import slots
 from xdpguard.kernel import link

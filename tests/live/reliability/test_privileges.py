@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from interface_state import await_state, state
 from lab import Lab
 from privileges import entered, knowing_container, only, published
-from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, await_state, dropping, run, state
+from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, run
 from test_restore_support import loaded, reboot
 from test_trace_refused import cgroup, connecting, listening
 from trace_command import COMMAND, Said, traced

@@ -11,11 +11,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+from interface_state import state
 from lab import PATIENCE
 from packets import eth, ipv4, udp
 from privileges import entered, only, published
 from test_hostile_preflight import NO_SSH, environment
-from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, run, state
+from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, run
 from test_owners_support import by_pid, send, side
 
 from xdpguard.kernel import netns, pins

@@ -11,8 +11,9 @@ from typing import Any
 import lab as network
 import pytest
 from crash_scenes import verdicts
+from interface_state import await_state, state
 from lab import Lab, inside
-from test_lifecycle_support import CONSOLE, TOGGLED, Site, await_state, dropping, run, state
+from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 from test_restore_support import (
     back,
     comes_back,

@@ -10,8 +10,9 @@ from pathlib import Path
 import lab as network
 import pytest
 from crash_scenes import Verdicts, verdicts
+from interface_state import CLEAN, state
 from lab import Lab, inside
-from test_lifecycle_support import CLEAN, TOGGLED, Site, dropping, state
+from test_lifecycle_support import TOGGLED, Site, dropping
 from test_restore_support import back, loaded, reboot, records, refusal
 
 from xdpguard.errors import NotLoadedError, RulesError

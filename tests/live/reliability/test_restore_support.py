@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import lab as network
 from crash_scenes import verdicts
+from interface_state import CLEAN, await_state
 from lab import inside
-from test_lifecycle_support import CLEAN, Site, await_state
+from test_lifecycle_support import Site
 
 from xdpguard.errors import NotLoadedError, XdpguardError
 from xdpguard.generation import compiled

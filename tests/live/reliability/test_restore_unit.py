@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from crash_scenes import verdicts
-from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, run, state
+from interface_state import state
+from test_lifecycle_support import CONSOLE, TOGGLED, Done, Site, dropping, run
 from test_restore_support import reboot
 
 pytestmark = [

@@ -13,18 +13,9 @@ from pathlib import Path
 
 import lab as network
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import Lab, inside
-from test_lifecycle_support import (
-    CLEAN,
-    CONSOLE,
-    SIZE,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    run,
-    state,
-)
+from test_lifecycle_support import CONSOLE, SIZE, TOGGLED, Site, dropping, run
 
 from xdpguard.errors import ForeignError
 from xdpguard.kernel import bpf, objects, tc, xdp

@@ -5,15 +5,9 @@
 from __future__ import annotations
 
 import pytest
+from interface_state import CLEAN, await_state, state
 from lab import inside
-from test_lifecycle_support import (
-    CLEAN,
-    TOGGLED,
-    Site,
-    await_state,
-    dropping,
-    state,
-)
+from test_lifecycle_support import TOGGLED, Site, dropping
 
 from xdpguard.abi import abi
 from xdpguard.errors import NotLoadedError
