@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,20 @@ def test_what_is_missing_is_compiled_by_a_child_and_kept(tmp_path: Path) -> None
         assert len(list(cache.iterdir())) == 2
     assert sizes[0] == sizes[1]
     assert all(size and size % 8 == 0 for size in sizes[0])
+
+
+def test_programs_of_former_versions_are_not_kept_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept, "FOLDER", tmp_path)
+    for number in range(300):
+        former = tmp_path / f"former-{number}.bpf"
+        former.touch()
+        os.utime(former, (number, number))
+    bytecode_by_child([PASS])
+    left = {path.name for path in tmp_path.iterdir()}
+    assert len(left) == 256
+    assert left >= {f"former-{number}.bpf" for number in range(45, 300)}
 
 
 def test_what_cannot_be_kept_is_given_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

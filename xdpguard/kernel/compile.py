@@ -23,6 +23,9 @@ from xdpguard.kernel import kept, loops
 
 _MOST_BYTES = 1 << 20
 """Of a program; the kernel takes fewer."""
+_SUFFIX = ".bpf"
+_MOST_KEPT, _MOST_KEPT_BYTES = 256, 32 << 20
+"""Of all programs: those of several versions, of which each has some 30."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,7 @@ def bytecode(source: Source) -> bytes:
     code = _read(path)
     if code is None:
         code = compile_source(source)
-        kept.write(path, code)
+        _keep({path: code})
     return code
 
 
@@ -60,9 +63,15 @@ def bytecode_by_child(sources: Iterable[Source]) -> dict[Source, bytes]:
     found = {source: _read(path) for source, path in paths.items()}
     missing = [source for source, code in found.items() if code is None]
     compiled = dict(zip(missing, _ask_child(missing), strict=True)) if missing else {}
-    for source, code in compiled.items():
-        kept.write(paths[source], code)
+    _keep({paths[source]: code for source, code in compiled.items()})
     return {source: code if code is not None else compiled[source] for source, code in found.items()}
+
+
+def _keep(codes: dict[Path, bytes]) -> None:
+    for path, code in codes.items():
+        kept.write(path, code)
+    if codes:
+        kept.trim(_SUFFIX, _MOST_KEPT, _MOST_KEPT_BYTES)
 
 
 def _ask_child(sources: Sequence[Source]) -> list[bytes]:
@@ -118,7 +127,7 @@ def _paths(sources: Iterable[Source]) -> dict[Source, Path]:
     for source in sources:
         own = common.copy()
         own.update(repr((source.file, source.function, source.defines)).encode())
-        found[source] = kept.FOLDER / f"{source.function}-{own.hexdigest()}.bpf"
+        found[source] = kept.FOLDER / f"{source.function}-{own.hexdigest()}{_SUFFIX}"
     return found
 
 
