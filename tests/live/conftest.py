@@ -13,11 +13,14 @@ from pathlib import Path
 import lab as network
 import pytest
 from lab import Lab, Veth
+from open_sockets import keep
 from test_lifecycle_support import Site, made
 from test_owners_support import Book, accounted
 
 from xdpguard.guard import records
 from xdpguard.kernel import bpf, lock, owners
+
+__all__ = ["keep"]
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -4,102 +4,34 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
 from lab import Lab, inside
+from open_sockets import (
+    DGRAM,
+    HOST,
+    ME,
+    STREAM,
+    Keep,
+    child,
+    connected,
+    inode,
+    listening,
+    one,
+    opened,
+    own,
+    owner,
+    seen,
+)
 
-from xdpguard.identity import process, sockets
+from xdpguard.identity import process
 from xdpguard.kernel import netns, sock_diag
 from xdpguard.trace import existing
-from xdpguard.trace.seeds import SeededSocket
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-HOST = "127.0.0.1"
-ME = os.getpid()
-STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
-Keep = Callable[[socket.socket], socket.socket]
-
-
-@pytest.fixture
-def keep() -> Iterator[Keep]:
-    """``keep(socket)`` closes it after the test."""
-    with ExitStack() as stack:
-        yield stack.enter_context
-
-
-def opened(keep: Keep, ns: str, kind: int = STREAM, family: int = socket.AF_INET) -> socket.socket:
-    return keep(inside(ns, socket.socket, family, kind))
-
-
-def listening(keep: Keep, ns: str, port: int) -> socket.socket:
-    listener = opened(keep, ns)
-    listener.bind((HOST, port))
-    listener.listen()
-    return listener
-
-
-def connected(keep: Keep, ns: str, server: int, client: int) -> tuple[socket.socket, socket.socket]:
-    """(client's end, server's end) of a connection between two ports."""
-    listener, one = listening(keep, ns, server), opened(keep, ns)
-    one.bind((HOST, client))
-    one.connect((HOST, server))
-    return one, keep(listener.accept()[0])
-
-
-@contextmanager
-def child(work: Callable[[], object]) -> Iterator[int]:
-    """A forked process that has done ``work`` and keeps what that returned until the block ends."""
-    ready, done = os.pipe()
-    resume, stay = os.pipe()
-    pid = os.fork()
-    if not pid:
-        try:
-            os.close(stay)
-            kept = work()  # noqa: F841
-            os.write(done, b"+")
-            os.read(resume, 1)
-        finally:
-            os._exit(0)
-    os.close(done)
-    try:
-        assert os.read(ready, 1) == b"+", "the child failed"
-        yield pid
-    finally:
-        for fd in (ready, resume, stay):
-            os.close(fd)
-        with suppress(ChildProcessError):  # a test has waited for it
-            os.waitpid(pid, 0)
-
-
-def inode(ns: str) -> int:
-    return (netns.FOLDER / ns).stat().st_ino
-
-
-def seen(*names: str) -> list[SeededSocket]:
-    return list(existing.look(only={inode(name) for name in names}).sockets)
-
-
-def one(found: list[SeededSocket], port: int) -> SeededSocket:
-    """The only socket with this local port."""
-    (match,) = [each for each in found if each.tuple.local_port == port]
-    return match
-
-
-def own(opened: socket.socket) -> sock_diag.TcpInfo:
-    return sock_diag.tcp_info(opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 255))
-
-
-def owner(found: SeededSocket) -> int | None:
-    return found.owner.process.pid if found.owner is not None else None
 
 
 # ---- the list -------------------------------------------------------------------------------------------
@@ -255,70 +187,3 @@ def test_a_namespace_that_was_not_asked_for_is_not_entered(lab: Lab, keep: Keep)
     first, second = lab.namespace("a"), lab.namespace("b")
     listening(keep, second, 5000)
     assert seen(first) == []
-
-
-# ---- who has it open --------------------------------------------------------------------------------------
-def test_a_listener_that_a_fork_inherited_belongs_to_the_parent(lab: Lab, keep: Keep) -> None:
-    ns = lab.namespace("a")
-    listening(keep, ns, 5000)
-    with child(lambda: 0) as worker:
-        found = one(seen(ns), 5000)
-    assert (owner(found), found.shared) == (ME, False)
-    assert {each.pid for each in found.holders} == {ME, worker}
-
-
-def test_a_socket_that_siblings_share_is_the_older_ones_and_uncertain(lab: Lab, keep: Keep) -> None:
-    ns = lab.namespace("a")
-    listener = listening(keep, ns, 5000)
-    with child(lambda: 0) as older, child(lambda: 0) as younger:
-        listener.close()
-        found = one(seen(ns), 5000)
-    assert (owner(found), found.shared) == (older, True)
-    assert {each.pid for each in found.holders} == {older, younger}
-
-
-def test_a_process_that_ends_during_the_scan_owns_nothing(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    ns = lab.namespace("a")
-    original = sockets._open_sockets
-    with child(lambda: listening(lambda each: each, ns, 5000)) as pid:
-        survey = sock_diag.everywhere({inode(ns)})
-
-        def ending(place: Path) -> set[int]:
-            result = original(place)
-            if place.name == str(pid):
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-            return result
-
-        monkeypatch.setattr(sockets, "_open_sockets", ending)
-        held = sockets.scan(Path("/"), {each.inode for each in survey.sockets[inode(ns)]})
-    (found,) = existing.joined(survey, held)
-    assert (found.state, found.owner) == ("LISTEN", None)
-    assert held.vanished >= 1
-    assert seen(ns) == []
-
-
-MAIN_THREAD_ENDS = """
-import ctypes, platform, socket, sys, threading
-s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("127.0.0.1", 5000))
-main = f"/proc/self/task/{threading.get_native_id()}/stat"
-def stay():
-    while open(main).read().rpartition(")")[2].split()[0] != "Z": pass
-    print("ready", flush=True); sys.stdin.read(); ctypes.CDLL(None)._exit(0)
-threading.Thread(target=stay).start()
-ctypes.CDLL(None).syscall({"x86_64": 60}.get(platform.machine(), 93), 0)  # exit(2): this thread alone
-"""
-
-
-def test_a_process_whose_main_thread_has_ended_still_owns_its_sockets(lab: Lab) -> None:
-    ns = lab.namespace("a")
-    command = ["nsenter", f"--net={netns.FOLDER / ns}", sys.executable, "-c", MAIN_THREAD_ENDS]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as program:
-        assert program.stdout is not None
-        assert program.stdin is not None
-        try:
-            assert program.stdout.readline() == b"ready\n"
-            found = one(seen(ns), 5000)
-        finally:
-            program.stdin.close()
-    assert owner(found) == program.pid
