@@ -6,7 +6,6 @@ Owns the skip without root and the clean-up before and after a run. Nothing here
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -41,18 +40,6 @@ def own_records(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setattr(records, "FOLDER", folder)
         patch.setenv("XDPGUARD_STATE", str(folder))
         yield
-
-
-@pytest.fixture(scope="session", autouse=True)
-def ctrl_c() -> Iterator[None]:
-    """Ctrl-C works, here and in every command that a test runs: a shell's background job would ignore it. So
-    does SIGHUP, which nohup(1) would ignore.
-    """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    hung_up = signal.signal(signal.SIGHUP, signal.SIG_DFL)
-    yield
-    signal.signal(signal.SIGINT, before)
-    signal.signal(signal.SIGHUP, hung_up)
 
 
 @pytest.fixture
