@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,15 @@ def refusal(path: Path, most: int = 1 << 20) -> kept.Distrusted:
 
 def test_what_is_kept_is_read_again(file: Path) -> None:
     assert kept.read(file, len(CONTENT)) == CONTENT
+
+
+def test_a_small_file_needs_no_room_for_the_largest(file: Path) -> None:
+    tracemalloc.start()
+    try:
+        kept.read(file, 1 << 30)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_also_something(file: Path) -> None:

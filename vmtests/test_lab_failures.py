@@ -170,7 +170,7 @@ def test_a_kernel_of_a_mirror_that_does_not_answer_is_not_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(kernels._Apt, "_mirror", lambda _: f"file:{tmp_path}/nothing-here")
+    monkeypatch.setattr(kernels.Apt, "_mirror", lambda _: f"file:{tmp_path}/nothing-here")
     kernel = Kernel("old", "etch", "Debian", "linux-image-amd64", (), ())
     with pytest.raises(NotFetched, match=r"^kernel old: apt-get failed with 100: E"):
         kernels.fetch(kernel)

@@ -39,7 +39,7 @@ def plan(image: Image, folder: Path, bytecode: Path) -> Plan:
     Path("/lib/modules").mkdir(parents=True, exist_ok=True)
     words = shlex.split(_dry_run(image, folder / f"initramfs-{image.kernel.name}"))
     kept, command_line = _kept(words)
-    shares = [*_share("lab", Path("/"), readonly=True), *_share("bytecode", bytecode, readonly=False)]
+    shares = [*share("lab", Path("/"), readonly=True), *share("bytecode", bytecode, readonly=False)]
     return Plan((*kept, *shares), command_line)
 
 
@@ -96,6 +96,6 @@ def _is_dropped(option: str, value: str) -> bool:
     return option == "-chardev" and "id=console" not in value
 
 
-def _share(tag: str, path: Path, *, readonly: bool) -> list[str]:
+def share(tag: str, path: Path, *, readonly: bool) -> list[str]:
     settings = f"local,path={path},mount_tag={tag},security_model=none,multidevs=remap"
     return ["-virtfs", f"{settings},readonly={'on' if readonly else 'off'}"]

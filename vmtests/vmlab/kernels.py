@@ -100,7 +100,7 @@ def _image(kernel: Kernel, folder: Path) -> Image:
 def _download(kernel: Kernel, folder: Path) -> None:
     """Download and unpack beside ``folder``, then put it in its place in one rename."""
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{kernel.name}-") as scratch:
-        apt = _Apt(kernel, Path(scratch))
+        apt = Apt(kernel, Path(scratch))
         packages = apt.kernel_packages()
         apt.run("apt-get", "-q", "download", *packages)
         made = Path(scratch) / "unpacked"
@@ -112,7 +112,7 @@ def _download(kernel: Kernel, folder: Path) -> None:
         made.rename(folder)
 
 
-class _Apt:
+class Apt:
     """apt with a state of its own in ``scratch``, for one suite."""
 
     def __init__(self, kernel: Kernel, scratch: Path) -> None:

@@ -42,9 +42,11 @@ def read(path: Path, most: int) -> memoryview:
         there = not isinstance(error, FileNotFoundError)
         raise Distrusted(path, f"cannot be read: {error.strerror}", there=there) from None
     try:
-        why = _distrust(path.parent.stat()) or _distrust(os.fstat(handle), stat.S_ISREG)
+        status = os.fstat(handle)
+        why = _distrust(path.parent.stat()) or _distrust(status, stat.S_ISREG)
+        room = min(most + _DIGEST_BYTES, status.st_size) + 1  # as much is allocated before anything is read
         with open(handle, "rb", closefd=False) as file:
-            data = memoryview(b"" if why else file.read(most + _DIGEST_BYTES + 1))
+            data = memoryview(b"" if why else file.read(room))
     except OSError as error:
         raise Distrusted(path, f"cannot be read: {error.strerror}") from None
     finally:
