@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -75,6 +77,49 @@ def test_a_waiting_holder_goes_on_when_the_first_lets_go(
     inside(end.name, first)
     thread.join()
     assert order == ["first", "second"]
+
+
+def test_who_waits_for_a_file_that_was_removed_meanwhile_waits_for_the_one_of_that_name(
+    veth: Veth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two commands with two files of one name would both be at work."""
+    end, folder = veth.server, tmp_path / "locks"
+    acquire, seen = lock._acquire, []
+
+    def removed(file: int, *rest: object) -> None:
+        acquire(file, *rest)  # type: ignore[arg-type]
+        seen.append(os.fstat(file).st_ino)
+        if len(seen) == 1:
+            next(folder.iterdir()).unlink()
+
+    def first() -> None:
+        with lock.held([link.find(end.dev)], "first", folder=folder):
+            assert next(folder.iterdir()).stat().st_ino == seen[-1]
+            monkeypatch.undo()
+            with pytest.raises(KernelError, match="holds the lock"):
+                take([end.dev], folder)
+
+    monkeypatch.setattr(lock, "_acquire", removed)
+    inside(end.name, first)
+    assert len(seen) == 2
+
+
+def test_where_nothing_can_be_written_the_lock_is_held_all_the_same(
+    veth: Veth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full /run must not keep anybody from a confirmation."""
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def first() -> None:
+        one, folder = link.find(veth.server.dev), tmp_path / "locks"
+        refused = pytest.raises(KernelError, match="another xdpguard command holds the lock")
+        with lock.held([one], "first", folder=folder), refused:
+            take([one.name], folder)
+
+    monkeypatch.setattr(os, "pwrite", full)
+    inside(veth.server.name, first)
 
 
 def test_interfaces_of_two_namespaces_have_locks_of_their_own(veth: Veth, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lab import Lab
 from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 
 from xdpguard.errors import KernelError, NotLoadedError, UsageError
+from xdpguard.generation import slots
 from xdpguard.kernel.maps import Word
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -210,6 +211,19 @@ def test_an_unconfirmed_first_load_falls_back_to_no_rules(site: Site) -> None:
     assert found.fell_back
     assert found.protected()
     assert site.counts().generation == 1
+
+
+def test_a_load_killed_behind_its_store_is_not_told_as_the_fallback_before_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark of a fallback goes behind the word."""
+    site.load(dropping(A), confirm=1)
+    site.await_fallback(set())
+    assert site.status().fell_back
+    with monkeypatch.context() as patched:
+        patched.setattr(slots, "choose", lambda found, word: setattr(found, "word", word))
+        site.load(dropping(B))
+    assert not site.status().fell_back
 
 
 def test_the_slot_fallen_back_to_is_not_written_by_the_next_load(site: Site) -> None:

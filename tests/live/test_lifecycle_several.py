@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from interface_state import CLEAN, await_state, state
 from lab import Lab, Veth
 from test_lifecycle_support import CONSOLE, TOGGLED, Site, dropping, run
 
-from xdpguard.errors import NotLoadedError
+from xdpguard.errors import KernelError, NotLoadedError
 from xdpguard.generation import compiled
-from xdpguard.guard import confirmed, verbs
+from xdpguard.guard import attach, confirmed, verbs
 from xdpguard.guard.load import load
 from xdpguard.guard.stage import Staged
+from xdpguard.kernel.discover import Found
 from xdpguard.rules.parse import parse
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -98,6 +100,27 @@ def test_a_command_that_one_interface_refuses_changes_neither(two: tuple[Site, S
     done = run(*both(two, command))
     assert (done.code, done.err.count("error: ")) == (code, 1), done.err
     assert state(first.end) == before
+
+
+def test_an_unload_that_fails_on_one_interface_goes_on_with_the_others_and_says_both(
+    two: tuple[Site, Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = two
+    for one in two:
+        one.load(dropping(A))
+
+    def refuse(found: Found) -> None:
+        if found.link.name == first.end.dev:
+            raise OSError(errno.EROFS, "Read-only file system")
+        remove(found)
+
+    remove = attach.remove
+    with monkeypatch.context() as patched:
+        patched.setattr(attach, "remove", refuse)
+        with pytest.raises(KernelError, match=f"the unload of {first.end.dev} stopped half way"):
+            verbs.unload([first.end.dev, second.end.dev], first.end.name, first.said.append)
+    assert first.said[-1] == f"{second.end.dev}: unloaded; nothing is filtered there any more"
+    await_state(second.end, lambda found: found == CLEAN)
 
 
 def test_two_names_of_one_interface_are_refused(site: Site) -> None:

@@ -132,13 +132,14 @@ def in_force(word: Word) -> int:
 
 
 def fell_back(found: MapSet) -> bool:
-    """Did a deadline pass, and nobody has chosen rules since?"""
-    return bool(found.get("flags") & _FELL_BACK)
+    """Did a deadline pass, and nobody has chosen rules since? Who chooses leaves something to go back to."""
+    word = found.word
+    return bool(found.get("flags") & _FELL_BACK) and word.active == word.previous
 
 
 def choose(found: MapSet, word: Word) -> None:
     """Put in force what somebody wants so. The mark of a fallback goes behind it: a kill in between would
-    else leave no rules as if they had been chosen.
+    else leave no rules as if they had been chosen. Left there it marks nothing (``fell_back``).
     """
     found.word = word
     found.put("flags", found.get("flags") & ~_FELL_BACK)

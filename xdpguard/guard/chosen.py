@@ -88,7 +88,10 @@ def reason(error: Exception) -> str:
     return str(error).removesuffix(_UNCHANGED)
 
 
-def restated(error: XdpguardError, state: str) -> XdpguardError:
+def restated(error: XdpguardError | OSError, state: str) -> XdpguardError:
     """The same error with this state of the host."""
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return KernelError(f"{where}{refusal_text(error)}; {state}")
     kind = KernelError if isinstance(error, ReadError | RulesError) else type(error)
     return kind(f"{reason(error)}; {state}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from xdpguard.errors import KernelError, NotLoadedError
+from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError
 from xdpguard.generation import slots
 from xdpguard.guard import attach, targets
 from xdpguard.guard.chosen import explained
@@ -66,8 +66,8 @@ def _one(interface: str, netns_name: str | None) -> InterfaceStatus | None:
     try:
         with lock.held([link.find(interface)], "xdpguard status"):
             return _look(interface, netns_name)
-    except KernelError:
-        return found  # it hangs, and what it left is what there is
+    except (KernelError, PrivilegeError):
+        return found  # it hangs, and what it left is what there is; or nobody can hold a lock here
 
 
 def _look(interface: str, netns_name: str | None) -> InterfaceStatus | None:
@@ -151,8 +151,8 @@ def _helpers(current: MapSet) -> tuple[str, ...]:
     return tuple(carrying)
 
 
-def _problems(found: Found, current: MapSet) -> Iterator[str]:
-    """What is not as it was loaded, a line each."""
+def unprotected(found: Found, current: MapSet) -> Iterator[str]:
+    """Where packets are not judged by our programs, or not by them first, a line each."""
     name = found.link.name
     if found.foreign_xdp:
         ids = ", ".join(str(one.program) for one in found.foreign_xdp)
@@ -170,6 +170,11 @@ def _problems(found: Found, current: MapSet) -> Iterator[str]:
     # Of a u32 filter the kernel lists the hash table too.
     for called in dict.fromkeys(f"{_called(one)} (priority {one.priority})" for one in found.earlier_filters):
         yield f"{called} runs before ours on {name}"
+
+
+def _problems(found: Found, current: MapSet) -> Iterator[str]:
+    """What is not as it was loaded, a line each."""
+    yield from unprotected(found, current)
     if found.split():
         yield "a replacement of programs was interrupted: load again"
     if pins.mounted() and found.place(current).epoch not in found.pinned:

@@ -10,6 +10,7 @@ from xdpguard.generation import slots
 from xdpguard.guard import attach, confirmed, targets
 from xdpguard.guard.chosen import chosen, restated
 from xdpguard.guard.repair import drop_left_over, repair, sweep
+from xdpguard.guard.status import unprotected
 from xdpguard.kernel import pins, processes
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
@@ -48,8 +49,7 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
     with chosen(interfaces, f"xdpguard {verb}") as (looked, signals):
         for found in looked:
             if found.current is None:
-                drop_left_over(found, say)
-                state = _left_over(found, say) if verb == "unload" else "nothing changed"
+                state = _not_loaded(found, verb, say) if len(looked) == 1 else "nothing changed"
                 raise NotLoadedError(f"{found.link.name}: xdpguard is not loaded there; {state}")
         steps = [plan(found, say) for found in looked]
         signals.check()
@@ -58,14 +58,30 @@ def _each(interfaces: list[str], verb: str, plan: Callable[[Found, Say], Step], 
             for step in steps:  # one store each, and nothing between them
                 behind.append(step())
         finally:
-            for rest in behind:
-                rest()
+            _finish(behind)
         if signals.pending:
             raise Interrupted(f"interrupted too late: {verb} is done")
 
 
-def _left_over(found: Found, say: Say) -> str:
-    """Of an unload where nothing is loaded: remove what is left of a former one. -> the state of the host."""
+def _finish(behind: list[Callable[[], None]]) -> None:
+    """What failed on one interface does not keep the others from theirs; each says what it has done."""
+    failures: list[Exception] = []
+    for rest in behind:
+        try:
+            rest()
+        except (XdpguardError, OSError) as error:
+            failures.append(error)
+    if len(failures) > 1:
+        raise KernelError("; ".join(map(str, failures)))
+    if failures:
+        raise failures[0]
+
+
+def _not_loaded(found: Found, verb: str, say: Say) -> str:
+    """Remove what is left of a former load. -> the state of the host."""
+    drop_left_over(found, say)
+    if verb != "unload":
+        return "nothing changed"
     state = _FORGOTTEN if confirmed.forget(found, say) else "nothing changed"
     try:
         sweep(say, found.link.name)
@@ -106,6 +122,7 @@ def _confirm(found: Found, say: Say) -> Step:
     def tell() -> None:
         confirmed.note(found, current, say)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
+        _warn(found, current, say)
 
     return keep
 
@@ -125,8 +142,15 @@ def _rollback(found: Found, say: Say) -> Step:
         confirmed.note(found, current, say)
         what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
         say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
+        _warn(found, current, say)
 
     return swap
+
+
+def _warn(found: Found, current: MapSet, say: Say) -> None:
+    """Rules that are in force may have nobody who asks them."""
+    for problem in unprotected(found, current):
+        say(f"warning: {found.link.name}: {problem}")
 
 
 def _unload(found: Found, say: Say) -> Step:
@@ -146,7 +170,7 @@ def _take_off(found: Found, say: Say) -> None:
         current.word = Word(slots.BUILTIN, slots.BUILTIN)
     try:
         attach.remove(found)
-    except XdpguardError as error:
+    except (XdpguardError, OSError) as error:
         half = f"the unload of {name} stopped half way: `xdpguard status` tells what is left, unload again"
         raise restated(error, half) from error  # the word was stored
     # Marked as taken off: pins that are out of reach here, or that a kill leaves, then count as left over.
@@ -154,7 +178,7 @@ def _take_off(found: Found, say: Say) -> None:
     confirmed.forget(found, say)
     try:
         _clean_up(found, used, say)
-    except XdpguardError as error:
+    except (XdpguardError, OSError) as error:
         state = f"{name} is unloaded, and `xdpguard status` tells what is left elsewhere"
         raise restated(error, state) from error
     say(f"{name}: unloaded; nothing is filtered there any more")

@@ -6,15 +6,17 @@ ours and detached by someone (``current`` with neither program), or left over.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from xdpguard.kernel import maps, netns, objects, pins, tc
 from xdpguard.kernel.delivery import Observation
-from xdpguard.kernel.link import Link, XdpProgram
+from xdpguard.kernel.link import Link, XdpProgram, by_index
 from xdpguard.kernel.maps import MapSet
 
+_LETS_GO = 0.5  # seconds: a grace period of RCU and a turn of a work queue, with much to spare
 PASS_NAME = "xdpguard_pass"  # of the pass-only program on redirect targets, as the kernel cuts it
 
 
@@ -85,6 +87,9 @@ def examined(link: Link) -> Iterator[Found]:
 def _programs(found: Found) -> None:
     for program in found.link.xdp:
         ours = maps.from_program(program.program)
+        if ours is not None and _is_of_another(ours, program.program, found):
+            ours.close()
+            ours = None
         if ours is not None:
             found.xdp, found.xdp_set = program, ours
         elif is_helper(program.program):
@@ -100,6 +105,14 @@ def _programs(found: Found) -> None:
             found.foreign_filter = entry
         elif entry.priority <= tc.PRIORITY and found.filter is None:
             found.earlier_filters += (entry,)
+
+
+def _is_of_another(one: MapSet, program: int, found: Found) -> bool:
+    """Is it the program of another interface of this namespace, which someone has put here as well?"""
+    if one.get("ifindex") == found.link.ifindex or one.get("netns_cookie") != found.identity.cookie:
+        return False
+    owner = by_index(one.get("ifindex"))
+    return owner is not None and program in (each.program for each in owner.xdp)
 
 
 def is_helper(program: int) -> bool:
@@ -119,12 +132,37 @@ def _choose(found: Found) -> None:
         return
     found.current = xdp or egress
     if found.current is None:
-        detached = [one for one in found.pinned.values() if was_attached(one, found.identity)]
+        # What is attached somewhere is of an interface that moved away and left its index behind.
+        pinned = [one for one in found.pinned.values() if was_attached(one, found.identity)]
+        detached = [one for one in pinned if _is_detached(one)]
         replaced = {one.get("predecessor") for one in detached}
         newest = [one for one in detached if one.get("epoch") not in replaced]
         found.current = newest[0] if newest else None
     if found.current is not None and found.current.get("predecessor"):
         found.other = found.pinned.get(found.current.get("predecessor"))
+
+
+def _is_detached(one: MapSet) -> bool:
+    """The kernel lets go of a filter's program a moment after the filter."""
+    deadline = time.monotonic() + _LETS_GO
+    while is_attached(one):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(_LETS_GO / 50)
+    return True
+
+
+def is_attached(one: MapSet) -> bool:
+    """Do its programs exist? Only maps are pinned: a program that is there is on an interface."""
+    return any(_exists(one.get(name)) for name in ("xdp_program", "tc_program"))
+
+
+def _exists(program: int) -> bool:
+    try:
+        objects.prog_info_by_id(program)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def was_attached(one: MapSet, here: netns.Identity) -> bool:

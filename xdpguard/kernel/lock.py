@@ -2,8 +2,8 @@
 
 Owns /run/xdpguard. The lock is flock(2) on a file named after namespace and interface; the kernel drops it
 with its holder, so a dead process leaves none behind. The file's text names the holder for the one who
-waits. The files stay (removing one would let two commands lock two files of one name) until /run is emptied
-at boot.
+waits. The files stay until /run is emptied at boot. Commands that see another /run, as in a container with
+the host's network, do not see these locks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import stat
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from xdpguard.errors import KernelError, PrivilegeError
@@ -42,12 +42,10 @@ def held(
         directory = _open_folder(folder)
         stack.callback(os.close, directory)
         for ifindex, name in sorted({(link.ifindex, link.name) for link in links}):
-            file = _open_file(directory, folder, f"{inode}-{ifindex}.lock")
+            file = _locked(directory, folder, f"{inode}-{ifindex}.lock", name, wait, deadline)
             stack.callback(os.close, file)  # closing also unlocks
-            _acquire(file, name, wait, deadline)
-            stack.callback(os.ftruncate, file, 0)
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"{os.getpid()} {command}\n".encode(), 0)
+            stack.callback(_tell, file, "")
+            _tell(file, f"{os.getpid()} {command}\n")
         yield
 
 
@@ -114,6 +112,37 @@ def _open_file(directory: int, folder: Path, name: str) -> int:
     except OSError as error:
         message = f"{folder / name}: cannot open the lock file: {error.strerror}; nothing changed"
         raise KernelError(message) from error
+
+
+def _locked(directory: int, folder: Path, name: str, interface: str, wait: float, deadline: float) -> int:
+    """The file, locked, and still the one of that name: whoever empties /run parts those who wait from those
+    who come.
+    """
+    while True:
+        file = _open_file(directory, folder, name)
+        try:
+            _acquire(file, interface, wait, deadline)
+            if _is_named(file, directory, name):
+                return file
+        except BaseException:
+            os.close(file)
+            raise
+        os.close(file)
+
+
+def _is_named(file: int, directory: int, name: str) -> bool:
+    try:
+        there = os.stat(name, dir_fd=directory, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(file), there)
+
+
+def _tell(file: int, text: str) -> None:
+    """Who holds it. A full /run must not keep anybody from a confirmation: then nobody is named."""
+    with suppress(OSError):
+        os.ftruncate(file, 0)
+        os.pwrite(file, text.encode(), 0)
 
 
 def _acquire(file: int, interface: str, wait: float, deadline: float) -> None:
