@@ -63,10 +63,18 @@ def test_garbage_in_a_set_file_is_one_error(
     assert words in found.message
 
 
-def test_a_missing_set_file_names_the_set_and_its_line(tmp_path: Path) -> None:
+def test_a_missing_set_file_is_told_at_the_place_that_names_it(tmp_path: Path) -> None:
     (found,) = problems(RULES, tmp_path)
-    words = "cannot be read: No such file or directory (set 'bad', line 2 of f.yaml)"
-    assert str(found) == f"{tmp_path}/bad.txt: error: {words}"
+    column = RULES.splitlines()[1].index("bad.txt") + 1
+    words = f"{tmp_path}/bad.txt cannot be read: No such file or directory"
+    assert str(found) == f"f.yaml:2:{column}: error: {words}"
+
+
+def test_a_set_file_that_is_a_folder_is_told_at_the_place_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.txt").mkdir()
+    (found,) = problems(RULES, tmp_path)
+    assert (found.file, found.line) == ("f.yaml", 2)
+    assert found.message == f"{tmp_path}/bad.txt is a folder, not a file"
 
 
 def test_root_refuses_a_set_file_that_everybody_can_write(
@@ -107,8 +115,8 @@ SETS = [
     ("sets: {a: [70000]}", "out of range"),
     ("sets: {a: [22:53]}", "is not an IPv4 or IPv6 address"),
     ("sets: {a: bad.txt}", "a file is named with {file: NAME}"),
-    ("sets: {a: {fil: x}}", "must be a list or {file: NAME}"),
-    ("sets: {a: {file: x, mode: y}}", "must be a list or {file: NAME}"),
+    ("sets: {a: {fil: x}}", "unknown key 'fil' in set 'a'; did you mean 'file'?"),
+    ("sets: {a: {file: x, mode: y}}", "unknown key 'mode' in set 'a'; allowed: file"),
     ("sets: {a: {file: [x]}}", "must be a list or {file: NAME}"),
     ("sets: {a: {}}", "must be a list or {file: NAME}"),
     ('sets: {a: {file: ""}}', "must be a list or {file: NAME}"),

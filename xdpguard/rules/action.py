@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import re
 
-from .fields import check_keys
 from .model import Action, Redirect
 from .report import Report
 from .text import Refused, has_control, show, suggest
-from .tree import Mapping, Node, Scalar
+from .tree import Mapping, Node, Scalar, check_keys
 
 VERDICTS = {"pass": Action.PASS, "drop": Action.DROP, "tx": Action.TX}
 """Actions that are one word."""
@@ -36,14 +35,15 @@ def read_action(node: Node, report: Report) -> tuple[Action, Redirect | None] | 
             return verdict, None
         report.error(node.mark, f"unknown action {show(node.text)}; {_hint(node.text)}")
         return None
-    if not isinstance(node, Mapping) or list(node.marks) != ["redirect"]:
+    if not isinstance(node, Mapping) or not node.marks or not VERDICTS.keys().isdisjoint(node.marks):
         report.error(
             node.mark, "action must be pass, drop, tx or {redirect: {interface: NAME, dst_mac: MAC}}"
         )
         return None
+    known = check_keys(node, ("redirect",), "action", report)
     target = node.items.get("redirect")
     redirect = _redirect(target, report) if target is not None else None
-    return (Action.REDIRECT, redirect) if redirect is not None else None
+    return (Action.REDIRECT, redirect) if known and redirect is not None else None
 
 
 def _hint(word: str) -> str:
@@ -94,7 +94,7 @@ def _interface(text: str) -> str:
     """A name the kernel would take (net/core/dev.c, dev_valid_name)."""
     bad = text in (".", "..") or any(c.isspace() or c in "/:" for c in text) or has_control(text)
     if not 1 <= len(text.encode("utf-8", "surrogatepass")) <= _MAX_NAME or bad:
-        words = f"a name has 1-{_MAX_NAME} characters without space, '/' and ':'"
+        words = f"a name has 1-{_MAX_NAME} characters without space, '/' and ':', and is not '.' or '..'"
         raise Refused(f"{show(text)} is no interface name; {words}")
     return text
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from .intervals import from_values
 from .model import Interval, Intervals
-from .numbers import is_digits
+from .numbers import has_space, is_digits
 from .text import Refused, show
 
 BITS = {4: 32, 6: 128}
@@ -165,4 +165,5 @@ def _why_not(text: str) -> str:
         if any(len(part) > 1 and part[0] == "0" for part in parts):
             return f"address {show(text)} has a leading zero; write each part in decimal without it"
         return f"address {show(text)} has a part over 255"
-    return f"{show(text)} is not an IPv4 or IPv6 address, CIDR block or range a-b"
+    hint = "; spaces are not allowed" if has_space(text) else ""
+    return f"{show(text)} is not an IPv4 or IPv6 address, CIDR block or range a-b{hint}"

@@ -8,19 +8,23 @@ from __future__ import annotations
 from .fields import FAMILIES, Fields
 from .model import Addresses, Protocols
 from .report import Mark, Report
+from .text import SHOWN_LENGTH, show
+from .tree import Mapping, Node, Scalar, Sequence
 
 IPV4, IPV6 = FAMILIES["ipv4"], FAMILIES["ipv6"]
 BOTH = IPV4 | IPV6
 _NAMES = {bits: name for name, bits in FAMILIES.items()}
 
 
-def resolve_families(plain: Fields, negated: Fields, wanted: Protocols | None, report: Report) -> int | None:
+def resolve_families(
+    rule: Mapping, plain: Fields, negated: Fields, wanted: Protocols | None, report: Report
+) -> int | None:
     """The mask of families, or None when two fields contradict each other (told in the report)."""
     mask, source = BOTH, ""
     for key, mark, bits in _limits(plain, negated, wanted):
         if not mask & bits:
-            words = f"{key} means {_NAMES[bits]}, but {source} means {_NAMES[mask]}; no packet is both"
-            report.error(mark, words)
+            words = f"{_told(rule, key)} means {_NAMES[bits]}, but {_told(rule, source)} means {_NAMES[mask]}"
+            report.error(mark, f"{words}; no packet is both")
             return None
         if mask & bits != mask:
             mask, source = mask & bits, key
@@ -43,6 +47,19 @@ def _limits(plain: Fields, negated: Fields, wanted: Protocols | None) -> list[tu
         if fields.dst is not None:
             limits.append((prefix + "dst", fields.marks["dst"], _of(fields.dst)))
     return limits
+
+
+def _told(rule: Mapping, key: str) -> str:
+    """A key with its value as the file has it; and what ``not`` takes from a list of protocols."""
+    node: Node | None = rule
+    for word in key.split():
+        node = node.items.get(word) if isinstance(node, Mapping) else None
+    items = node.items[:SHOWN_LENGTH] if isinstance(node, Sequence) else [node]
+    told = f"{key} {show(', '.join(item.text for item in items if isinstance(item, Scalar)))}"
+    negated = rule.items.get("not")
+    if key == "proto" and isinstance(negated, Mapping) and "proto" in negated.items:
+        return f"{told} with {_told(rule, 'not proto')}"
+    return told
 
 
 def _proto_mark(plain: Fields, negated: Fields) -> tuple[str, Mark]:

@@ -18,7 +18,7 @@ from .numbers import named, number_range
 from .report import Mark, Report
 from .sets import Sets
 from .text import Refused, allowed, show, suggest
-from .tree import Mapping, Node, Scalar, Sequence
+from .tree import Mapping, Node, Scalar, Sequence, check_keys
 
 MATCH_KEYS = (
     "family", "proto", "src", "dst", "sport", "dport", "tcp_flags", "icmp_type", "icmp_code", "vlan",
@@ -232,10 +232,10 @@ class Reader:
                 node.mark, "tcp_flags takes {set: [...], clear: [...]}, as in {set: [syn], clear: [ack]}"
             )
             return None
-        check_keys(node, ("set", "clear"), key, self._report)
+        known = check_keys(node, ("set", "clear"), key, self._report)
         masks: dict[str, int | None] = {name: self._flag_mask(name, node) for name in ("set", "clear")}
         wanted, banned = masks["set"], masks["clear"]
-        if wanted is None or banned is None:
+        if wanted is None or banned is None or not known:
             return None
         if not wanted | banned:
             self._report.error(node.mark, "tcp_flags names no flag; give set or clear at least one")
@@ -271,10 +271,3 @@ class Reader:
 
 def _vlan_id(text: str) -> Interval:
     return named(text, "vlan", 4095, {"none": VLAN_NONE})
-
-
-def check_keys(mapping: Mapping, known: tuple[str, ...], what: str, report: Report) -> None:
-    """Reports every key of the mapping that is not in the closed list ``known``."""
-    for key, mark in mapping.marks.items():
-        if key not in known:
-            report.error(mark, f"unknown key {show(key)} in {what}; {suggest(key, known)}")

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from .addresses import WHOLE
 from .families import BOTH, IPV4, IPV6, resolve_families
-from .fields import MATCH_KEYS, Fields, Reader, check_keys
+from .fields import MATCH_KEYS, Fields, Reader
 from .icmp import ICMP_KEYS, read_icmp
 from .intervals import intersection, without
 from .joins import Joins
 from .model import ICMP, ICMPV6, Addresses, Intervals, Match, Protocols
 from .protocols import ALL, Wanted, resolve_protocols
 from .report import Report
-from .tree import Mapping
+from .tree import Mapping, check_keys
 
 _NOTHING = Fields()
 _NO_ICMP: tuple[None, None] = (None, None)
@@ -38,7 +38,7 @@ class Matcher:
         plain = self._reader.read(rule)
         negated = self._negated(rule)
         wanted = resolve_protocols(plain, negated, report)
-        families = resolve_families(plain, negated, wanted.ip if wanted is not None else None, report)
+        families = resolve_families(rule, plain, negated, wanted.ip if wanted is not None else None, report)
         icmp: tuple[Intervals | None, Intervals | None] = _NO_ICMP
         if any(key in plain.marks or key in negated.marks for key in ICMP_KEYS):
             protocol = self._one_icmp(plain, negated, wanted, families)
@@ -52,7 +52,9 @@ class Matcher:
         if node is None:
             return _NOTHING
         if not isinstance(node, Mapping) or not node.marks:
-            self._report.error(node.mark, "not takes a mapping of match keys, as in not: {dst: 192.0.2.0/24}")
+            what = "is empty; give it" if isinstance(node, Mapping) else "takes a mapping of"
+            words = f"not {what} match keys, as in not: {{dst: 192.0.2.0/24}}"
+            self._report.error(node.mark, words)
             return _NOTHING
         check_keys(node, MATCH_KEYS, "not", self._report)
         return self._reader.read(node)

@@ -38,7 +38,11 @@ def _hint(text: str) -> str:
         return "; a range is written with '-', a list as [a, b]"
     if "," in text:
         return "; a list is written as [a, b]"
-    return ""
+    return "; spaces are not allowed" if has_space(text) else ""
+
+
+def has_space(text: str) -> bool:
+    return any(map(str.isspace, text))
 
 
 def number_range(text: str, what: str, high: int) -> Interval:
@@ -47,7 +51,12 @@ def number_range(text: str, what: str, high: int) -> Interval:
     if not dash or not first or not last:
         value = number(text, what, high)
         return value, value
-    low, top = number(first, what, high), number(last, what, high)
+    try:
+        low, top = number(first, what, high), number(last, what, high)
+    except Refused:
+        if has_space(text):
+            raise Refused(f"{what} range {show(text)} has spaces; write it without, as in 20-30") from None
+        raise
     if low > top:
         raise Refused(f"{what} range {show(text)} runs backwards; write {top}-{low}")
     return low, top

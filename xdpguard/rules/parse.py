@@ -17,7 +17,6 @@ from pathlib import Path
 from xdpguard.errors import Problem, RulesError
 
 from .action import read_default
-from .fields import check_keys
 from .joins import Joins
 from .lint import lint
 from .model import Action, Hook, RuleSet
@@ -26,7 +25,7 @@ from .rule import RuleReader
 from .sets import read_sets
 from .source import Base, Sources, shown_path
 from .text import BadText, decode, show
-from .tree import Mapping, Scalar, read_tree
+from .tree import Mapping, Scalar, check_keys, read_tree
 
 FILE_KEYS = ("version", "default", "malformed", "fragments", "sets", "ingress", "egress")
 """The closed list of top-level keys."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from xdpguard.abi import abi
 
 from .action import read_action
-from .fields import MATCH_KEYS, Reader, check_keys
+from .fields import MATCH_KEYS, Reader
 from .joins import Joins
 from .key import Keys
 from .many import Matches, Rules
@@ -19,14 +19,14 @@ from .match import Matcher
 from .model import Rule
 from .names import Names
 from .report import Mark, Report
-from .rulesfile import RulesFile, is_rules_file, open_rules
+from .rulesfile import KEY, RulesFile, is_rules_file, open_rules
 from .sets import NAME, NAME_WORDS, Sets
 from .sheet import Sheet
 from .source import Base
 from .table import Columns, Line, Lines, Place, cells_node, json_nodes
 from .template import Own, Shape, Templates
 from .text import has_control, show
-from .tree import Mapping, Node, Scalar, Sequence
+from .tree import Mapping, Node, Scalar, Sequence, check_keys
 from .values import Parts, Values
 
 RULE_KEYS = ("name", "comment", *MATCH_KEYS, "not", "action")
@@ -151,8 +151,8 @@ class RuleReader:
                 node.mark, "a rule must be a mapping, as in {name: no-telnet, dport: 23, action: drop}"
             )
             return None
-        if not node.marks.keys() <= _KNOWN:
-            check_keys(node, RULE_KEYS, "a rule", self._report)
+        if not node.marks.keys() <= _KNOWN and not self._unknown(node):
+            return None
         name, comment = self._name(node), self._comment(node)
         shape, own = _shape(node), _own(node)
         fit = self._templates.find(shape, own)
@@ -163,9 +163,8 @@ class RuleReader:
         if "action" in node.items:
             action = read_action(node.items["action"], self._report)
         elif "action" not in node.marks:
-            self._report.error(
-                node.mark, f"rule {show(name)} has no action; allowed: pass, drop, tx, redirect"
-            )
+            which = f"rule {show(name)}" if name else "a rule"
+            self._report.error(node.mark, f"{which} has no action; allowed: pass, drop, tx, redirect")
         match = self._matcher.build(node)
         if match is None or action is None:
             return None
@@ -173,6 +172,16 @@ class RuleReader:
         known = shape if self._report.findings == before else None
         parts = self._templates.learn(known, own, match, action, frame, texts)
         return Row(name, parts, node.mark, comment)
+
+    def _unknown(self, node: Mapping) -> bool:
+        """Reports the keys that no rule has. True: there are others, so that it is read as a rule."""
+        if self._file and KEY in node.marks:
+            self._report.error(node.marks[KEY], f"{KEY} stands in the rule file only, not in a rules file")
+            return False
+        alone = _KNOWN.isdisjoint(node.marks)
+        keys = (*RULE_KEYS, KEY) if alone and not self._file else RULE_KEYS
+        check_keys(node, keys, "a rule", self._report)
+        return not alone
 
     def _name(self, rule: Mapping) -> str:
         node = rule.items.get("name")

@@ -45,7 +45,7 @@ def open_rules(node: Node, base: Base, report: Report) -> RulesFile:
         return RulesFile("")
     path = base.folder / name.text
     found = RulesFile(shown_path(path))
-    data = base.sources.read(path, report, f" (line {node.mark.line + 1} of {report.file})")
+    data = base.sources.read(path, report, name.mark)
     if data is not None:
         found.data = data
         try:

@@ -19,7 +19,7 @@ from .numbers import number_range
 from .report import Mark, Report
 from .source import Base, shown_path
 from .text import BadText, Refused, decode, show, suggest
-from .tree import Mapping, Node, Scalar, Sequence
+from .tree import Mapping, Node, Scalar, Sequence, check_keys
 
 _NAME = "[A-Za-z0-9_.-]{1,64}"
 NAME, NAMES = re.compile(rf"{_NAME}\Z"), re.compile(rf"(?:{_NAME}\n)*\Z")
@@ -125,14 +125,14 @@ def _from_list(found: NamedSet, node: Scalar | Sequence, report: Report) -> None
 
 
 def _from_file(found: NamedSet, node: Mapping, base: Base, sets: Sets, report: Report) -> None:
+    if not check_keys(node, ("file",), f"set {show(found.name)}", report):
+        return
     name = node.items.get("file")
-    if list(node.marks) != ["file"] or not isinstance(name, Scalar) or not name.text:
+    if not isinstance(name, Scalar) or not name.text:
         report.error(node.mark, f"set {show(found.name)} must be a list or {{file: NAME}}")
         return
     path = base.folder / name.text
-    data = base.sources.read(
-        path, report, f" (set {show(found.name)}, line {found.mark.line + 1} of {report.file})"
-    )
+    data = base.sources.read(path, report, name.mark)
     if data is None:
         return
     sets.files.append(data)

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from xdpguard.errors import Problem
 
-from .report import Report
+from .report import Mark, Report
 
 MAX_SIZE = 64 * 1024 * 1024
 """Largest rule file or set file, in bytes."""
@@ -37,14 +37,14 @@ class Sources:
         self._held = dict(held or {})
         self._complete = held is not None
 
-    def read(self, path: str | os.PathLike[str], report: Report, suffix: str = "") -> bytes | None:
+    def read(self, path: str | os.PathLike[str], report: Report, named: Mark | None = None) -> bytes | None:
         """As ``read_source``."""
         name = os.fspath(path)
         if name not in self._held:
             if self._complete:
-                _refuse(report, path, f"is not among the files that were kept{suffix}")
+                _refuse(report, path, "is not among the files that were kept", named)
                 return None
-            data = read_source(path, report, suffix)
+            data = read_source(path, report, named)
             if data is None:
                 return None
             self._held[name] = data
@@ -66,14 +66,14 @@ class Base(NamedTuple):
     sources: Sources
 
 
-def read_source(path: str | os.PathLike[str], report: Report, suffix: str = "") -> bytes | None:
-    """The bytes of the file, or None when the reason is in ``report`` (``suffix`` closes the message)."""
+def read_source(path: str | os.PathLike[str], report: Report, named: Mark | None = None) -> bytes | None:
+    """The bytes of the file, or None when the reason is in ``report``, at the place that ``named`` it."""
     try:
         # O_NONBLOCK: opening a FIFO must give the error below and not wait for a writer.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:  # ValueError: a NUL character in the name
         why = error.strerror if isinstance(error, OSError) else str(error)
-        _refuse(report, path, f"cannot be read: {why}{suffix}")
+        _refuse(report, path, f"cannot be read: {why}", named)
         return None
     try:
         data, why = _read(handle)
@@ -82,7 +82,7 @@ def read_source(path: str | os.PathLike[str], report: Report, suffix: str = "") 
     finally:
         os.close(handle)
     if why:
-        _refuse(report, path, why + suffix)
+        _refuse(report, path, why, named)
         return None
     return data
 
@@ -114,5 +114,8 @@ def _distrust(status: os.stat_result) -> str:
     return ""
 
 
-def _refuse(report: Report, path: str | os.PathLike[str], message: str) -> None:
-    report.add(Problem(shown_path(path), 0, 0, "error", message))
+def _refuse(report: Report, path: str | os.PathLike[str], message: str, named: Mark | None) -> None:
+    if named is None:
+        report.add(Problem(shown_path(path), 0, 0, "error", message))
+    else:
+        report.error(named, f"{shown_path(path)} {message}")

@@ -158,9 +158,16 @@ class _Member:
         return self.inside.column
 
 
+@dataclass(frozen=True, slots=True)
+class _Fraction:
+    """A number that is not whole, or not written so."""
+
+    text: str
+
+
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[][{}:,]')
 _SURROGATE = re.compile("[\ud800-\udfff]")  # JSON can escape one that is not half of a pair
-_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str)
+_DECODER = json.JSONDecoder(object_pairs_hook=_Pairs, parse_int=str, parse_float=_Fraction)
 
 
 def json_nodes(some: Lines, report: Report) -> Iterator[Node]:
@@ -193,8 +200,8 @@ def _node(value: object, mark: Mark, line: Line, report: Report, depth: int = 1)
         items = [_node(item, mark, line, report, depth + 1) for item in value]
         return Sequence(mark, [item for item in items if item is not None])
     else:
-        words = f"{json.dumps(value)} is neither text nor a whole number, a list or an object"
-        report.error(mark, words)
+        what = show(value.text).strip("'") if isinstance(value, _Fraction) else json.dumps(value)
+        report.error(mark, f"{what} is neither text nor a whole number, a list or an object")
     return None
 
 

@@ -15,10 +15,12 @@ import yaml
 
 from .report import Mark, Report
 from .syntax import explain
-from .text import show
+from .text import show, suggest
 
 MAX_DEPTH = 8
 """Deepest nesting of mappings and lists; the language itself needs 6."""
+
+_YAML_TAG = "tag:yaml.org,2002:"  # what "!!" stands for
 
 
 @dataclass(slots=True)
@@ -47,6 +49,16 @@ class Mapping:
 
 
 Node = Scalar | Sequence | Mapping
+
+
+def check_keys(mapping: Mapping, known: tuple[str, ...], what: str, report: Report) -> bool:
+    """Reports every key of the mapping that is not in the closed list ``known``; True if there is none."""
+    good = True
+    for key, mark in mapping.marks.items():
+        if key not in known:
+            report.error(mark, f"unknown key {show(key)} in {what}; {suggest(key, known)}")
+            good = False
+    return good
 
 
 class _Stop(Exception):
@@ -167,9 +179,10 @@ class _Builder:
         if event.anchor is not None:
             self._report.error(event.start_mark, f"anchor '&{event.anchor}' is not allowed; use sets")
         if event.tag is not None:
-            self._report.error(
-                event.start_mark, f"tag {show(event.tag)} is not allowed; every value is plain text"
-            )
+            tag = event.tag
+            if tag.startswith(_YAML_TAG):
+                tag = "!!" + tag[len(_YAML_TAG) :]
+            self._report.error(event.start_mark, f"tag {show(tag)} is not allowed; every value is plain text")
 
     def alias(self, event: Any) -> None:
         """Reports the alias and drops it, with its key, so that nothing follows from it."""
