@@ -22,6 +22,12 @@ static __always_inline void swapped_macs(u8 *frame, u16 *macs)
 	}
 }
 
+// The kernel takes an interface out of the device map when it goes: what has its index then is another one.
+static __always_inline int is_gone(struct blob b, u64 target)
+{
+	return !map_at(MAP(XG_MAP_TARGETS), load32(b, target));
+}
+
 static __always_inline int redirect(struct __sk_buff *skb, struct blob b, u64 target)
 {
 	if (load32(b, target + 4)) {
@@ -90,6 +96,8 @@ int xdpguard_egress(struct __sk_buff *skb)
 	struct verdict v = decide(&g, XG_EGRESS, p);
 	if (v.action == XG_TX && !may_bounce(&f))
 		refuse_tx(&v);
+	if (v.action == XG_REDIRECT && is_gone(g.blob, target_of(hook, &v)))
+		v.action = XG_ABORTED;
 	HIDE(v.action, hook->zero); // so that what follows is checked once, not once a way
 	HIDE(v.decider, hook->zero);
 	HIDE(v.target, hook->zero);

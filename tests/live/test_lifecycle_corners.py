@@ -1,10 +1,9 @@
-"""Corners of load and unload: circles, modes that stay, what dead namespaces and killed unloads leave."""
+"""Corners of load and unload: circles, modes that stay, what killed unloads leave."""
 
 from __future__ import annotations
 
 import errno
 import os
-import subprocess
 
 import pytest
 from interface_state import CLEAN, await_state, state
@@ -13,7 +12,7 @@ from test_lifecycle_support import TOGGLED, Site, dropping
 
 from xdpguard.errors import KernelError, NotLoadedError, PreflightError
 from xdpguard.guard import targets
-from xdpguard.kernel import bpf, link, netns, objects, pins, xdp
+from xdpguard.kernel import bpf, link, objects, pins, xdp
 from xdpguard.kernel.discover import examined
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -61,17 +60,6 @@ def test_the_mode_stays_when_someone_took_our_program_off(site: Site) -> None:
     inside(site.end.name, take_off)
     site.load(dropping(B))
     assert site.status().mode == "generic"
-
-
-def test_the_next_load_anywhere_unpins_what_a_deleted_namespace_left(site: Site, lab: Lab) -> None:
-    gone = Site.of(lab.veth(ipv6=False), site.folder)
-    gone.load(dropping(A))
-    inode = (netns.FOLDER / gone.end.name).stat().st_ino
-    (place,) = [one for one in pins.places() if one.inode == inode]
-    subprocess.run(["ip", "netns", "delete", gone.end.name], check=True)
-    site.load(dropping(A))
-    assert not place.folder.exists()
-    subprocess.run(["ip", "netns", "add", gone.end.name], check=True)  # the lab removes what it made
 
 
 def test_a_clean_up_that_fails_says_that_the_new_rules_are_live(

@@ -175,11 +175,11 @@ ACTIONS = (
 def test_an_action_happens_to_the_frames_of_its_rule_only(
     judge: Judge, row: tuple[str, str, Action], hook: str
 ) -> None:
-    """The bytes too: ``compare`` holds them against the oracle's verdict. ids1 is gone: XDP aborts."""
+    """The bytes too: ``compare`` holds them against the oracle's verdict. ids1 is gone: aborted."""
     text, default, action = row
     judge.use(rule_set(rule_file("proto: udp", text, default)))
     met = judge.compare(hook, [bytes(v4()), bytes(v6())])
-    assert met.actions == {Action.ABORTED if "ids1" in text and hook == "ingress" else action}
+    assert met.actions == {Action.ABORTED if "ids1" in text else action}
     assert met.deciders == {f"{hook}-rule"}
     other = judge.bench.run(hook, bytes(FOUR / tcp()))
     assert (other.decider, other.action) == ("default", Action[default.upper()])

@@ -30,7 +30,7 @@ HOOKS = ("ingress", "egress")
 # Without a context the kernel's test run of TC says that a packet has no bytes on the wire.
 _CONTEXT = {"ingress": b"", "egress": bytes(192)}
 # uapi/linux/pkt_cls.h: TC_ACT_UNSPEC, _SHOT, _REDIRECT
-_TC = {Action.PASS: 0xFFFFFFFF, Action.DROP: 2, Action.TX: 7, Action.REDIRECT: 7}
+_TC = {Action.PASS: 0xFFFFFFFF, Action.DROP: 2, Action.ABORTED: 2, Action.TX: 7, Action.REDIRECT: 7}
 
 PRESENT, GONE = 1, 0x7FFF0000
 TARGETS = {"ids0": Target(PRESENT, bytes.fromhex("02000000aa00")), "ids1": Target(GONE, b"\2\0\0\0\xaa\1")}
@@ -84,9 +84,9 @@ def expected_frame(verdict: Verdict, redirect: Redirect | None, frame: bytes) ->
     return frame
 
 
-def expected_action(verdict: Verdict, redirect: Redirect | None, hook: str) -> Action:
-    """A redirect of XDP to a device that is not in the device map is aborted."""
-    if redirect is not None and hook == "ingress" and TARGETS[redirect.interface].ifindex == GONE:
+def expected_action(verdict: Verdict, redirect: Redirect | None) -> Action:
+    """A redirect to a device that is not in the device map is aborted."""
+    if redirect is not None and TARGETS[redirect.interface].ifindex == GONE:
         return Action.ABORTED
     return verdict.action
 
@@ -145,7 +145,7 @@ class Judge:
         for frame in frames:
             verdict = decide(ruleset, hook, frame, ethernet=ethernet)
             redirect = redirects.get(verdict.decider)
-            action = expected_action(verdict, redirect, hook)
+            action = expected_action(verdict, redirect)
             returned, left = run(frame)
             cell, decider = (
                 2 * (base + cells[verdict.protocol] + action),

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from xdpguard.generation import slots
 from xdpguard.guard import attach, confirmed, programs, targets
-from xdpguard.kernel import link, netns, objects, owners, pins, processes, survey
-from xdpguard.kernel.delivery import observations
+from xdpguard.kernel import link, netns, objects, owners, pins, survey
+from xdpguard.kernel.delivery import Observation, observations
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.link import XdpProgram
 from xdpguard.kernel.maps import CHANGES, OWNERS, MapSet
@@ -34,6 +34,7 @@ def repair(found: Found, say: Say) -> None:
         if slots.expired(current.word):
             say(f"{name}: the last load was not confirmed in time: the rules before it are in force")
         slots.normalise(current)
+        targets.allow_again(found)
         confirmed.note(found, current)
         if found.place(current).epoch not in found.pinned:
             _pin_again(found, current, say)
@@ -47,9 +48,12 @@ def drop_left_over(found: Found, say: Say) -> None:
     for place in pins.of(found.identity.inode, found.link.ifindex):
         if place.epoch == keep:
             continue
+        left = found.pinned.get(place.epoch)
+        used = targets.used(left) if left is not None else {}
         pins.remove(place)
         if place.epoch != former:
             say(f"{found.link.name}: removed left-over pins ({place.folder})")
+        targets.release(used, say)
     delivery = found.delivery
     if delivery.exists() and (found.current is None or not delivery.whole()):
         delivery.remove()
@@ -93,11 +97,19 @@ def sweep(say: Say, unloaded: str = "") -> None:
     protected. ``unloaded``: a name of which that is wanted.
     """
     inode = netns.identity().inode
-    living = _living()
-    for place in list(pins.places()):
-        if place.inode != inode and place.inode not in living:
+    # Before the namespaces are: what is loaded meanwhile in one that is new is then not among them.
+    places, observed = list(pins.places()), list(observations())
+    living = _living(places)
+    for place in places:
+        if place.inode not in living:
             pins.remove(place)
             say(f"removed the pins of a network namespace that is gone ({place.folder.parent.name})")
+    _sweep_interfaces(say, unloaded)
+    _sweep_observations(observed, inode, living)
+    owners.release()
+
+
+def _sweep_interfaces(say: Say, unloaded: str) -> None:
     gone = survey.gone()
     missed = {former for name, _, former in survey.succeeding(gone) if name != unloaded}
     for place in gone:
@@ -106,46 +118,26 @@ def sweep(say: Say, unloaded: str = "") -> None:
         opened = pins.open_set(place)
         used: dict[str, int] = {}
         if opened is not None:
-            used = targets.named(opened) if opened.current_abi else {}
+            used = targets.used(opened)
             opened.close()
         pins.remove(place)
         say(f"removed the pins of the interface with index {place.ifindex}, which is gone")
         targets.release(used, say)
-    _sweep_observations(inode, living)
-    owners.release()
 
 
-def _living() -> set[int]:
-    """Network namespaces that are there, or may be: one without a name only its processes tell of."""
-    living = netns.living()
-    if processes.lacking("CAP_SYS_PTRACE"):
-        living.update(place.inode for place in pins.places() if _is_attached(place))
-    return living
+def _living(places: list[pins.Place]) -> set[int]:
+    """Network namespaces that are there, or may be: those that are seen, and those where programs use what is
+    pinned. The programs of an interface go with it, and it goes with its namespace or leaves it.
+    """
+    living = {netns.identity().inode, *netns.living()}
+    unseen = [place for place in places if place.inode not in living]
+    used = objects.maps_of_programs() if unseen else set()
+    return living.union(place.inode for place in unseen if used & pins.map_ids(place))
 
 
-def _is_attached(place: pins.Place) -> bool:
-    """Only maps are pinned: a program that is there is on its interface."""
-    opened = pins.open_set(place)
-    if opened is None:
-        return False
-    try:
-        numbers = (opened.get(name) for name in ("xdp_program", "tc_program"))
-        return not opened.current_abi or any(map(_exists, numbers))
-    finally:
-        opened.close()
-
-
-def _exists(program: int) -> bool:
-    try:
-        objects.prog_info_by_id(program)
-    except FileNotFoundError:
-        return False
-    return True
-
-
-def _sweep_observations(inode: int, living: set[int]) -> None:
+def _sweep_observations(observed: list[Observation], inode: int, living: set[int]) -> None:
     """End those of interfaces that are gone; not said apart from their sets of maps."""
-    for one in list(observations()):
+    for one in observed:
         gone = link.by_index(one.ifindex) is None if one.inode == inode else one.inode not in living
         if gone:
             one.remove()

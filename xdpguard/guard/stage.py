@@ -18,7 +18,7 @@ from xdpguard.generation.compiled import Compiled
 from xdpguard.guard import accounting, attach, confirmed, observe, preflight, programs, repair, targets
 from xdpguard.guard.chosen import explained, reason, restated
 from xdpguard.guard.records import Record
-from xdpguard.kernel import features, link, maps, objects, pins
+from xdpguard.kernel import features, maps, objects, pins
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import ACCOUNTS, MapSet, Word
 from xdpguard.kernel.sizes import Size
@@ -164,7 +164,7 @@ def _stage(staged: Staged) -> None:
     found, request = staged.found, staged.request
     resolved = targets.resolve(request.rules.outline, found.link)
     current = found.current if found.current is not None and found.current.current_abi else None
-    staged.former_targets = targets.named(current) if current is not None else {}
+    staged.former_targets = targets.used(found.current) if found.current is not None else {}
     staged.serial = slots.take_serial(current) if current is not None else 2
     tables, names = _finished(request.rules, staged.serial, resolved)
     if request.verbose:
@@ -172,7 +172,7 @@ def _stage(staged: Staged) -> None:
             request.say(f"{found.link.name}: {line}")
     staged.check()
     size = slots.size_for(tables, names)
-    if current is not None and current.size.holds(size):
+    if current is not None and current.size.holds(size) and not found.moved:
         staged.target = current
     else:
         staged.target = _create(staged, current, size)
@@ -223,8 +223,8 @@ def _create(staged: Staged, current: MapSet | None, size: Size) -> MapSet:
     else:
         for slot in {slots.BUILTIN, current.word.active, current.word.previous}:
             slots.write(target, slot, slots.blob_bytes(current, slot))
-        still = {name: i for name, i in targets.named(current).items() if link.by_index(i) is not None}
-        targets.allow(target, {name: Target(i, b"") for name, i in still.items()})
+        if not found.moved:  # the interfaces that the rules in force mean are of the other namespace
+            targets.allow(target, targets.still_there(current))
     return target
 
 
@@ -247,7 +247,8 @@ def _judge(staged: Staged, target: MapSet) -> None:
 
 def _attach(staged: Staged, target: MapSet, resolved: dict[str, Target]) -> None:
     found, request = staged.found, staged.request
-    targets.allow(target, resolved)
+    entered = targets.allow(target, (each.ifindex for each in resolved.values()))
+    staged.steps.undo.callback(targets.withdraw, target, entered)
     if staged.replacing:
         loaded = programs.load(target)
         staged.steps.keep.callback(loaded.close)

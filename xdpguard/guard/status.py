@@ -180,9 +180,13 @@ def _problems(found: Found, current: MapSet) -> Iterator[str]:
     if pins.mounted() and found.place(current).epoch not in found.pinned:
         yield "the pins are lost (verdicts go on): any load, confirm or rollback makes them again"
     names = slots.describe(current, slots.in_force(current.word))
+    there = targets.allowed(current)
     for target, ifindex in sorted(names.targets.items() if names is not None else ()):
+        called = f"the redirect target {target} (index {ifindex})"
         if link.by_index(ifindex) is None:
-            yield f"the redirect target {target} (index {ifindex}) is gone: its packets are dropped"
+            yield f"{called} is gone: its packets are dropped"
+        elif ifindex not in there:
+            yield f"{called} was gone meanwhile: its packets are dropped: load again"
 
 
 def _called(entry: tc.Filter) -> str:

@@ -7,15 +7,17 @@ everything. It is removed with its last user.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 
 from xdpguard.classify.tables import Target
 from xdpguard.errors import ForeignError, KernelError, NotLoadedError, PreflightError
 from xdpguard.generation import slots
 from xdpguard.generation.outline import Outline
 from xdpguard.guard import programs
-from xdpguard.kernel import bpf, features, link, netns, objects, pins, xdp
-from xdpguard.kernel.discover import is_helper
+from xdpguard.kernel import bpf, features, link, maps, netns, objects, pins, xdp
+from xdpguard.kernel.discover import Found, is_helper
 from xdpguard.kernel.link import Link
 from xdpguard.kernel.maps import SLOTS, MapSet
 
@@ -142,54 +144,118 @@ def remove_helper(ifindex: int) -> None:
 
 
 def named(found: MapSet) -> dict[str, int]:
-    """Redirect targets of each generation that is or may come in force: name -> ifindex.
+    """Redirect targets of each generation that is or may come in force: name -> ifindex."""
+    return dict(sorted(_wanted(found)))
 
-    Those are the active one, the previous one and a staged one, which is newer than both.
+
+def _wanted(found: MapSet) -> set[tuple[str, int]]:
+    """The same, of a name that meant two interfaces one after the other both.
+
+    The generations are the active one, the previous one and a staged one, which is newer than both.
     """
-    targets: dict[str, int] = {}
     held = (found.word.active, found.word.previous)
     newest = max(slots.serial(found, slot) for slot in held)
-    for slot in range(SLOTS):
-        if slot not in held and slots.serial(found, slot) <= newest:
-            continue
-        targets |= slots.targets(found, slot)
-    return targets
+    kept = [slot for slot in range(SLOTS) if slot in held or slots.serial(found, slot) > newest]
+    return {each for slot in kept for each in slots.targets(found, slot).items()}
 
 
-def users(ifindex: int) -> bool:
-    """Does any interface of this namespace redirect to this one?"""
-    inode = netns.identity().inode
-    for place in pins.places():
-        opened = pins.open_set(place) if place.inode == inode else None
-        if opened is None:
-            continue
-        used = opened.current_abi and ifindex in named(opened).values()
-        opened.close()
-        if used:
-            return True
+def allowed(found: MapSet) -> set[int]:
+    """What is in the device map, which any version of us can read. An interface that is not gets no frames.
+
+    The kernel takes one out when it goes, also to another namespace, and puts no other in its place.
+    """
+    return {int.from_bytes(key, "little") for key in bpf.map_keys(found.fds["targets"], 4)}
+
+
+def still_there(found: MapSet) -> set[int]:
+    """The targets that frames can still be redirected to."""
+    return {ifindex for _, ifindex in _wanted(found)} & allowed(found)
+
+
+def used(found: MapSet) -> dict[str, int]:
+    """All that a set of maps, of any version, may redirect to: name, or what it is without one -> ifindex."""
+    known = named(found) if found.current_abi else {}
+    others = allowed(found) | ({each for _, each in _wanted(found)} if known else set())
+    return known | {f"index {each}": each for each in others.difference(known.values())}
+
+
+def users(ifindex: int, besides: int = 0) -> bool:
+    """Does any interface of this namespace redirect to this one? ``besides``: epoch of a set not to ask."""
+    for one in _sets():
+        with closing(one):
+            if one.get("epoch") != besides and ifindex in used(one).values():
+                return True
     return False
 
 
+def _sets() -> Iterator[MapSet]:
+    """Of this namespace: what is pinned, then what is attached, whose pins may be out of sight."""
+    here = netns.identity()
+    for place in pins.places():
+        pinned = pins.open_set(place) if place.inode == here.inode else None
+        if pinned is not None:
+            yield pinned
+    for ifindex, _ in socket.if_nameindex():
+        one = link.by_index(ifindex)
+        for program in one.xdp if one is not None else ():
+            attached = maps.from_program(program.program)
+            if attached is not None:
+                yield attached
+
+
 def tidy(found: MapSet, before: dict[str, int], say: Say) -> None:
-    """Drop what only generations that are gone had used: device map entries, and helpers without a user."""
-    wanted = set(named(found).values())
-    for key in bpf.map_keys(found.fds["targets"], 4):
-        if int.from_bytes(key, "little") not in wanted:
-            bpf.map_delete(found.fds["targets"], key)
-    release({name: ifindex for name, ifindex in before.items() if ifindex not in wanted}, say)
+    """Drop what only generations that are gone had used: device map entries, and helpers without a user.
+
+    Helpers first: an entry of the device map tells the next load what a killed one has left.
+    """
+    unwanted = (allowed(found) | set(before.values())) - {ifindex for _, ifindex in _wanted(found)}
+    release({f"index {ifindex}": ifindex for ifindex in sorted(unwanted)}, say, found.get("epoch"))
+    withdraw(found, unwanted)
 
 
-def release(targets: dict[str, int], say: Say) -> None:
-    """Remove the helper from targets that nobody uses any more."""
-    for name, ifindex in targets.items():
+def release(targets: dict[str, int], say: Say, besides: int = 0) -> None:
+    """Remove the helper from targets that nobody uses any more. ``besides``: as in ``users``."""
+    for ifindex in targets.values():
         target = link.by_index(ifindex)
-        if target is not None and helper_of(target) is not None and not users(ifindex):
+        if target is not None and helper_of(target) is not None and not users(ifindex, besides):
             remove_helper(ifindex)
-            say(f"{name}: removed the pass-only XDP program")
+            say(f"{target.name}: removed the pass-only XDP program")
 
 
-def allow(found: MapSet, targets: dict[str, Target]) -> None:
-    """Enter the targets into the device map."""
-    for target in targets.values():
-        index = target.ifindex.to_bytes(4, "little")
+def allow(found: MapSet, targets: Iterable[int]) -> set[int]:
+    """Enter targets into the device map. Returns those that were not there."""
+    wanted = set(targets)
+    new = wanted - allowed(found)
+    for ifindex in wanted:
+        index = ifindex.to_bytes(4, "little")
         bpf.map_update(found.fds["targets"], index, index)
+    return new
+
+
+def withdraw(found: MapSet, targets: Iterable[int]) -> None:
+    """Take targets out of the device map. What has gone from there by itself is fine."""
+    for ifindex in targets:
+        try:
+            bpf.map_delete(found.fds["targets"], ifindex.to_bytes(4, "little"))
+        except FileNotFoundError:
+            continue
+
+
+def allow_again(found: Found) -> None:
+    """Targets that went away and are there again, by the same name and index, get their frames again.
+
+    Where the interface was moved to, its targets' names may mean others: only a load resolves those.
+    """
+    current = found.current
+    if current is None or found.moved:
+        return
+    there = allowed(current)
+    missing = {(name, ifindex) for name, ifindex in _wanted(current) if ifindex not in there}
+    allow(current, (ifindex for name, ifindex in missing if _is_called(name, ifindex)))
+
+
+def _is_called(name: str, ifindex: int) -> bool:
+    try:
+        return link.find(name).ifindex == ifindex
+    except NotLoadedError:
+        return False

@@ -164,7 +164,7 @@ def _take_off(found: Found, say: Say) -> None:
     current, name = found.current, found.link.name
     if current is None:
         raise AssertionError("checked by _each")
-    used = targets.named(current) if current.current_abi else {}
+    used = targets.used(current)
     if current.current_abi:
         # Open in one store for both hooks; then the programs may go one after the other.
         current.word = Word(slots.BUILTIN, slots.BUILTIN)
@@ -186,10 +186,11 @@ def _take_off(found: Found, say: Say) -> None:
 
 def _clean_up(found: Found, used: dict[str, int], say: Say) -> None:
     """Behind an interface whose programs are off. ``used``: its redirect targets."""
+    own = found.current.get("epoch") if found.current is not None else 0
+    targets.release(used, say, own)  # while the pins can tell of them, should this die
     found.delivery.remove()
     for place in pins.of(found.identity.inode, found.link.ifindex):
         pins.remove(place)
-    targets.release(used, say)
     if targets.users(found.link.ifindex):
         targets.help_again(found.link, say)
     sweep(say, found.link.name)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import maps, netns, objects, pins, tc
 from xdpguard.kernel.delivery import Observation
 from xdpguard.kernel.link import Link, XdpProgram, by_index
@@ -73,7 +74,10 @@ def examined(link: Link) -> Iterator[Found]:
     """Look at an interface of the current namespace; the maps are open inside the block."""
     found = Found(link, netns.identity())
     try:
-        _programs(found)
+        try:
+            _programs(found)
+        except NotLoadedError as error:  # it vanished: the kernel knows it by its index only
+            raise NotLoadedError(f"no such interface: {link.name}; nothing changed") from error
         for place in pins.of(found.identity.inode, link.ifindex):
             opened = pins.open_set(place)
             if opened is not None:

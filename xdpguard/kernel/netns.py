@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError
 FOLDER = Path("/run/netns")
 CURRENT = Path("/proc/thread-self/ns/net")
 _CLONE_NEWNET = 0x40000000  # uapi/linux/sched.h
+_MOUNTED = re.compile(rb"\S+ \S+ \S+ net:\[(\d+)\] .* - nsfs ")
 _SO_NETNS_COOKIE = 71  # uapi/asm-generic/socket.h, Linux 5.14
 
 P = ParamSpec("P")
@@ -57,7 +59,7 @@ def inside(name: str | None, function: Callable[P, R], *args: P.args, **kwargs: 
     """
     if name is None:
         return function(*args, **kwargs)
-    with _opened(CURRENT) as home, _opened(_path(name)) as target:
+    with _opened(CURRENT) as home, _opened(_path(name), name) as target:
         enter(target, name)
         try:
             return function(*args, **kwargs)
@@ -73,14 +75,20 @@ def _path(name: str) -> Path:
             return path
         except (OSError, ValueError):  # missing, or no file name at all: too long, with a NUL
             pass
-    raise NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
+    raise _missing(name)
+
+
+def _missing(name: str) -> NotLoadedError:
+    return NotLoadedError(f"no such network namespace: {name} (ip netns list shows them); nothing changed")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _opened(path: Path, name: str | None = None) -> Iterator[int]:
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
+        if name is not None and isinstance(error, FileNotFoundError):
+            raise _missing(name) from error  # deleted since it was looked for
         kind = PrivilegeError if isinstance(error, PermissionError) else KernelError
         raise kind(f"network namespace {path}: cannot open it: {error.strerror}; nothing changed") from error
     try:
@@ -133,14 +141,26 @@ def first() -> int | None:
 
 
 def living() -> set[int]:
-    """Inodes of all namespaces that have a name or a process. Needs root to see every process."""
-    found = set(names())
+    """Inodes of the namespaces that a name, a mount or a process tells of, as far as the caller sees these.
+
+    Others may live: those of other mount and pid namespaces, of processes that may not be looked into, and
+    those that only an open file keeps.
+    """
+    found = {*names(), *_mounted()}
     for entry in Path("/proc").glob("[0-9]*/ns/net"):
         try:
             found.add(entry.stat().st_ino)
         except OSError:
             continue  # the process is gone
     return found
+
+
+def _mounted() -> Iterator[int]:
+    """Of those that a mount on a file keeps, wherever it is."""
+    for line in Path("/proc/self/mountinfo").read_bytes().splitlines():
+        found = _MOUNTED.match(line)
+        if found:
+            yield int(found[1])
 
 
 def names() -> dict[int, str]:

@@ -1,6 +1,7 @@
 """Programs and maps that exist in the kernel: found by pin, by id or by interface, and what they are.
 
-The rest of bpf(2), beside ``bpf.py``: every function raises ``OSError`` with the kernel's errno.
+The rest of bpf(2), beside ``bpf.py``: every function raises ``OSError`` with the kernel's errno, and for an
+interface that is gone NotLoadedError.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import bpf
 
 _OBJ_PIN, _OBJ_GET = 6, 7
-_PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 13, 14, 15, 16, 35
+_PROG_NEXT_ID, _PROG_BY_ID, _MAP_BY_ID, _INFO_BY_FD, _PROG_QUERY, _PROG_BIND_MAP = 11, 13, 14, 15, 16, 35
 _RAW_TRACEPOINT_OPEN = 17
+_F_RDONLY = 1 << 3  # BPF_F_RDONLY
 
 TCX_EGRESS = 47  # enum bpf_attach_type, Linux 6.6
 
@@ -30,10 +33,28 @@ def obj_pin(fd: int, path: Path) -> None:
 
 def obj_get(path: Path) -> int:
     """A new fd of a pinned map or program."""
+    return _obj_get(path, 0)
+
+
+def _obj_get(path: Path, flags: int) -> int:
     text = ctypes.create_string_buffer(os.fsencode(path))
     attributes = bytearray(24)
-    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, 0)
+    struct.pack_into("=QII", attributes, 0, ctypes.addressof(text), 0, flags)
     return bpf.call(_OBJ_GET, attributes)
+
+
+def map_get(path: Path) -> int:
+    """A new fd of a pinned map, to read and write it, also where the bpf file system is mounted read-only."""
+    try:
+        return obj_get(path)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    fd = _obj_get(path, _F_RDONLY)
+    try:
+        return map_by_id(map_info(fd).id)
+    finally:
+        os.close(fd)
 
 
 def _by_id(command: int, number: int) -> int:
@@ -52,7 +73,10 @@ def map_by_id(number: int) -> int:
 
 
 def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
-    """Ids of the programs attached to an interface in this way; none where the kernel does not know it."""
+    """Ids of the programs attached to an interface in this way; none where the kernel does not know it.
+
+    NotLoadedError: no such interface.
+    """
     ids = (ctypes.c_uint32 * 64)()
     attributes = bytearray(64)
     struct.pack_into("=IIIIQI", attributes, 0, ifindex, attach_type, 0, 0, ctypes.addressof(ids), len(ids))
@@ -61,6 +85,8 @@ def prog_query(ifindex: int, attach_type: int) -> tuple[int, ...]:
     except OSError as error:
         if error.errno in (errno.EINVAL, errno.ENOENT):
             return ()
+        if error.errno == errno.ENODEV:
+            raise NotLoadedError(f"no such interface: index {ifindex}; nothing changed") from error
         raise
     (count,) = struct.unpack_from("=I", attributes, 24)
     return tuple(ids[:count])
@@ -120,6 +146,24 @@ def prog_info_by_id(number: int) -> ProgramInfo:
         return prog_info(fd)
     finally:
         os.close(fd)
+
+
+def maps_of_programs() -> set[int]:
+    """Ids of the maps that any program of the host uses."""
+    found: set[int] = set()
+    number = 0
+    while True:
+        attributes = bytearray(16)
+        struct.pack_into("=I", attributes, 0, number)
+        try:
+            bpf.call(_PROG_NEXT_ID, attributes)
+        except FileNotFoundError:
+            return found
+        (number,) = struct.unpack_from("=I", attributes, 4)
+        try:
+            found.update(prog_info_by_id(number).map_ids)
+        except FileNotFoundError:
+            continue  # gone meanwhile
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import fcntl
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdpguard.errors import ForeignError, KernelError, PrivilegeError
-from xdpguard.kernel import maps, objects
+from xdpguard.errors import ForeignError, KernelError, PrivilegeError, ReadError
+from xdpguard.kernel import link, maps, objects
 
 BPFFS = Path("/sys/fs/bpf")
 FOLDER = BPFFS / "xdpguard"
+_HOW = f"mount -t bpf bpf {BPFFS}"
+_NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +46,74 @@ class Place:
 
 def mounted() -> bool:
     """Is a bpf file system at /sys/fs/bpf?"""
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+    for line in _mounts("self"):
         mount, _, source = line.partition(" - ")
         if mount.split()[4] == str(BPFFS) and source.split()[0] == "bpf":
             return True
     return False
 
 
+def _mounts(process: str) -> list[str]:
+    """What a process sees mounted, a line each. Paths may have any bytes."""
+    return os.fsdecode(Path("/proc", process, "mountinfo").read_bytes()).split("\n")[:-1]
+
+
 def ensure_mounted(say: Callable[[str], None]) -> None:
     """Mount the bpf file system where it is missing; say so."""
     if mounted():
         return
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.mount(b"bpf", str(BPFFS).encode(), b"bpf", 0, b"mode=0700") == 0:
-        say(f"mounted the bpf file system on {BPFFS}")
+    with _mount_point():
+        if mounted():
+            return  # by another command, which was first
+        code = _mount()
+    if code == 0:
+        say(f"mounted the bpf file system on {BPFFS}{_if_private()}")
         return
-    code = ctypes.get_errno()
-    how = f"mount -t bpf bpf {BPFFS}"
     message = (
-        f"no bpf file system on {BPFFS} and mounting it failed: {os.strerror(code)} ({how}); nothing changed"
+        f"no bpf file system on {BPFFS} and mounting it failed: {os.strerror(code)} ({_HOW}); nothing changed"
     )
     raise PrivilegeError(message) if code in (errno.EPERM, errno.EACCES) else KernelError(message)
+
+
+@contextmanager
+def _mount_point() -> Iterator[None]:
+    """Inside, no other command of ours mounts there: the folder itself is locked. Not if there is none."""
+    try:
+        folder = os.open(BPFFS, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        yield  # mounting will tell why
+        return
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _mount() -> int:
+    """0, or the errno."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    done = libc.mount(b"bpf", str(BPFFS).encode(), b"bpf", 0, b"mode=0700")
+    return 0 if done == 0 else ctypes.get_errno()
+
+
+def _if_private() -> str:
+    """What to know of a new mount that the first process does not see. Nothing is said where it is closed to
+    us what that sees.
+    """
+    try:
+        if Path("/proc/self/ns/mnt").samefile("/proc/1/ns/mnt"):
+            return ""
+        device = BPFFS.stat().st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        if any(line.split()[2] == number for line in _mounts("1")):
+            return ""  # mounts here come there too
+    except OSError:
+        return ""
+    return (
+        ", in this mount namespace only: the pins are seen nowhere else and are lost with it (verdicts go "
+        f"on); run {_HOW} on the host before, and instead of `ip netns exec` give --netns NAME"
+    )
 
 
 def _check_owner(folder: Path) -> None:
@@ -98,21 +149,60 @@ def pin(place: Place, found: maps.MapSet) -> None:
 
 
 def open_set(place: Place) -> maps.MapSet | None:
-    """The maps pinned there; None if some are missing or are not ours."""
-    fds: dict[str, int] = {}
-    try:
-        for name in maps.NAMES:
-            fds[name] = objects.obj_get(place.folder / name)
-        if place.accounted():
-            fds[maps.ACCOUNTS] = objects.obj_get(place.folder / maps.ACCOUNTS)
-    except OSError:
+    """The maps pinned there; None if some are missing or are not ours.
+
+    PermissionError, ReadError: they are there, but cannot be opened.
+    """
+    fds = _open(place)
+    if not fds.keys() >= set(maps.NAMES):
         for fd in fds.values():
             os.close(fd)
         return None
     try:
         return maps.MapSet(fds)
-    except (OSError, ValueError, ForeignError):
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise _unreadable(place, error) from error
         return None
+    except (ValueError, ForeignError):
+        return None
+
+
+def _open(place: Place) -> dict[str, int]:
+    """Those that are there, by name."""
+    fds: dict[str, int] = {}
+    try:
+        for name in (*maps.NAMES, maps.ACCOUNTS) if place.accounted() else maps.NAMES:
+            path = place.folder / name
+            try:
+                fds[name] = objects.map_get(path)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except PermissionError as error:  # also of what is no pin
+                if stat.S_ISREG(path.lstat().st_mode):
+                    error.filename = str(path)
+                    raise
+    except OSError as error:
+        for fd in fds.values():
+            os.close(fd)
+        if isinstance(error, PermissionError):
+            raise
+        raise _unreadable(place, error) from error
+    return fds
+
+
+def _unreadable(place: Place, error: OSError) -> ReadError:
+    return link.unreadable(f"the pins in {place.folder}", error)
+
+
+def map_ids(place: Place) -> set[int]:
+    """Of the maps that are pinned there, ours or not."""
+    fds = _open(place)
+    try:
+        return {objects.map_info(fd).id for fd in fds.values()}
+    finally:
+        for fd in fds.values():
+            os.close(fd)
 
 
 def places() -> Iterator[Place]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from xdpguard.errors import NotLoadedError
 from xdpguard.kernel import link, netns, pins, tc
 from xdpguard.kernel.discover import examined, was_attached
+
+Seen = TypeVar("Seen")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +38,33 @@ def spots(name: str | None) -> Iterator[Spot]:
     A set that only pins tell of is found through its namespace's inode; a namespace without a name cannot be
     entered and is left out, as is an interface that is gone.
     """
-    for each in _namespaces(name):
-        for interface in netns.inside(each, _carrying):
+    for each, interfaces in _in_each(name, _carrying):
+        for interface in interfaces:
             yield Spot(each, interface)
 
 
 def successors(name: str | None) -> Iterator[Successor]:
     """Of the same namespaces as ``spots``. What was loaded on the interfaces before is still pinned."""
-    for each in _namespaces(name):
-        for interface, ifindex, former in netns.inside(each, succeeding):
+    for each, found in _in_each(name, succeeding):
+        for interface, ifindex, former in found:
             yield Successor(each, interface, ifindex, former)
 
 
-def _namespaces(name: str | None) -> list[str | None]:
+def _in_each(name: str | None, look: Callable[[], list[Seen]]) -> Iterator[tuple[str | None, list[Seen]]]:
+    """What is seen in the namespace ``name``, or in all. NotLoadedError: there is none of that name."""
     if name is not None:
-        return [name]
+        yield name, netns.inside(name, look)
+        return
     own = netns.identity().inode
-    return [None, *(each for inode, each in netns.names().items() if inode != own)]
+    yield None, look()
+    for inode, each in netns.names().items():
+        if inode == own:
+            continue
+        try:
+            seen = netns.inside(each, look)
+        except NotLoadedError:
+            continue  # deleted since it was listed
+        yield each, seen
 
 
 def gone() -> list[pins.Place]:
@@ -98,11 +111,11 @@ def _carrying() -> list[str]:
     for _, interface in socket.if_nameindex():
         try:
             one = link.find(interface)
+            if not (one.xdp or one.ifindex in pinned or tc.attached(one.ifindex)):
+                continue
+            with examined(one) as seen:
+                if seen.current is not None:
+                    found.append(interface)
         except NotLoadedError:
             continue  # gone meanwhile
-        if not (one.xdp or one.ifindex in pinned or tc.attached(one.ifindex)):
-            continue
-        with examined(one) as seen:
-            if seen.current is not None:
-                found.append(interface)
     return found

@@ -50,7 +50,12 @@ def snapshot(interface: str | None, netns_name: str | None, names: Names | None 
 
 
 def _at(spot: Spot, named: bool, names: Names | None) -> Iterator[InterfaceCounts]:
-    found = netns.inside(spot.netns, _one, spot.interface, spot.netns, names)
+    try:
+        found = netns.inside(spot.netns, _one, spot.interface, spot.netns, names)
+    except NotLoadedError:
+        if named:
+            raise
+        return  # gone since it was listed
     if found is not None:
         yield found
     elif named:

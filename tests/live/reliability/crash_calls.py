@@ -9,6 +9,7 @@ product is in every count by itself. Nothing here decides what is right.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from collections import Counter
@@ -71,8 +72,6 @@ _ENOTSUPP = 524  # of the kernel alone: no libc knows it
 
 
 def number_of(name: str) -> int:
-    import errno
-
     return _ENOTSUPP if name == "ENOTSUPP" else int(getattr(errno, name))
 
 
@@ -103,6 +102,8 @@ class Calls:
             os.kill(os.getpid(), signal.SIGKILL)
         self._tell(name)
         if mine and self._harm.act == "fail":
+            if (name, self._harm.error) == ("unlink", errno.ENOENT):
+                call()  # another was faster: no name is there and yet gone
             return fail(self._harm.error)
         try:
             return call()

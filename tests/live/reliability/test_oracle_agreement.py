@@ -232,10 +232,12 @@ def test_an_action_changes_the_mac_addresses_that_it_says_and_no_other_byte(
     assert found.action is ruleset.ingress.rules[0].action
 
 
-def test_a_redirect_to_a_device_that_is_gone_is_counted_as_aborted(namespace: str) -> None:
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_redirect_to_a_device_that_is_gone_is_counted_as_aborted(namespace: str, hook: str) -> None:
     with lab.inside(namespace, Judge, redirecting(None, "ids1")) as judge:
-        found = judge.bench.run("ingress", FRAME)
-    assert (found.action, found.decider, found.returned) == (Action.ABORTED, "all", 0)
+        found = judge.bench.run(hook, FRAME)
+    dropped = {"ingress": 0, "egress": 2}[hook]  # XDP_ABORTED, TC_ACT_SHOT
+    assert (found.action, found.decider, found.returned) == (Action.ABORTED, "all", dropped)
 
 
 def test_a_disagreement_names_frame_oracle_program_and_rules(namespace: str) -> None:
