@@ -91,6 +91,7 @@ def test_an_unload_that_cannot_clean_up_says_that_it_is_unloaded(
     monkeypatch.setattr(attach, "remove", lambda _: None)
     monkeypatch.setattr(verbs, "_clean_up", raising(error))
     monkeypatch.setattr(confirmed, "forget", lambda *_: False)
+    monkeypatch.setattr(targets, "used", lambda _: {})
     current = SimpleNamespace(current_abi=False, put=lambda *_: None)
     found = cast(Any, SimpleNamespace(current=current, link=SimpleNamespace(name="eth0")))
     with pytest.raises(type(error)) as caught:

@@ -17,6 +17,7 @@ import pytest
 from damaged_files import MIB, damaged, good, largest_files, much_from_little, seeds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from reached import Figures
 
 from xdpguard.cli.main import main
 
@@ -24,6 +25,7 @@ GOOD, SEEDS = good(), seeds()
 SECONDS, KIB = 5, 256 << 10
 FILES, SOAK_FILES = 1500, 200_000
 """Damaged files of a default run and of a soak."""
+DAMAGED = "damaged rule files checked"
 NAME = "case.yaml"
 FINDING = re.compile(r".+?(:\d+:\d+)?: (error|warning|note): \S")
 """Most are of the file itself, some of a file that it names."""
@@ -95,16 +97,17 @@ def damage(files: int, seed: int) -> tuple[int, int]:
     return codes[0], codes[1]
 
 
-def test_damaged_files_are_accepted_or_refused(folder: Path) -> None:
+def test_damaged_files_are_accepted_or_refused(folder: Path, figures: Figures) -> None:
     accepted, refused = damage(FILES, 1)
+    figures.add(DAMAGED, accepted + refused)
     assert accepted > FILES // 50
     assert refused > FILES // 2
 
 
 @pytest.mark.soak
-def test_many_damaged_files_are_accepted_or_refused(folder: Path) -> None:
+def test_many_damaged_files_are_accepted_or_refused(folder: Path, figures: Figures) -> None:
     accepted, refused = damage(SOAK_FILES, 2)
-    print(f"{accepted + refused:,} damaged files: {accepted:,} accepted, {refused:,} refused")
+    figures.add(DAMAGED, accepted + refused)
     assert accepted + refused == SOAK_FILES
 
 

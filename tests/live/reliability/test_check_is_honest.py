@@ -12,12 +12,14 @@ import test_lifecycle_support  # noqa: F401 - puts tests/ on the path
 import lab
 import pytest
 from lab import End, Lab
+from reached import Figures
 from strategies import random_rule_file
 
 from xdpguard.cli.main import main
 from xdpguard.guard import verbs
 
 SETS, SOAK_SETS = 40, 2000
+LOADED = "drawn files accepted by check, and loaded"
 SIZES = (0, 1, 2, 5, 12, 30, 80)
 
 
@@ -55,13 +57,15 @@ def accepted_and_loaded(place: End, folder: Path, sets: int, name: str) -> int:
 
 
 @pytest.mark.usefixtures("no_leaks")
-def test_what_check_accepts_loads(place: End, tmp_path: Path) -> None:
-    assert accepted_and_loaded(place, tmp_path, SETS, "honest") == SETS
+def test_what_check_accepts_loads(place: End, tmp_path: Path, figures: Figures) -> None:
+    loaded = accepted_and_loaded(place, tmp_path, SETS, "honest")
+    figures.add(LOADED, loaded)
+    assert loaded == SETS
 
 
 @pytest.mark.soak
 @pytest.mark.usefixtures("no_leaks")
-def test_2000_files_that_check_accepts_load(place: End, tmp_path: Path) -> None:
+def test_2000_files_that_check_accepts_load(place: End, tmp_path: Path, figures: Figures) -> None:
     loaded = accepted_and_loaded(place, tmp_path, SOAK_SETS, "honest, soak")
-    print(f"{loaded} of {SOAK_SETS} drawn files accepted by check, and loaded")
+    figures.add(LOADED, loaded)
     assert loaded == SOAK_SETS

@@ -18,6 +18,7 @@ import pytest
 from crash_calls import READS, Harm
 from crash_forks import Ended, Forks
 from crash_scenes import Scene, scenes
+from reached import Figures
 from test_lifecycle_support import Site
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "own_owners")
@@ -53,7 +54,7 @@ def committed(ended: Ended, good: Ended) -> bool:
     return ended.calls.count(_COMMIT) == good.calls.count(_COMMIT)
 
 
-def kill_at_each(scene: Scene, forks: Forks, *, every: bool) -> int:
+def kill_at_each(scene: Scene, forks: Forks, figures: Figures, *, every: bool) -> int:
     """How many times it was killed."""
     good, done = good_run(scene, forks), 0
     for name, at in good.places():
@@ -66,24 +67,23 @@ def kill_at_each(scene: Scene, forks: Forks, *, every: bool) -> int:
             assert scene.comes_back() in (scene.back if committed(ended, good) else scene.back[:1])
             scene.mend()
             done += 1
+    figures.add("kills of a command at a call", done)
     return done
 
 
 @pytest.mark.parametrize("name", [name for name in SCENES if name not in LIKE_A_RELOAD])
 def test_a_command_killed_at_any_call_leaves_old_or_new_rules_and_the_next_repairs_it(
-    site: Site, forks: Forks, name: str
+    site: Site, forks: Forks, figures: Figures, name: str
 ) -> None:
-    assert kill_at_each(SCENES[name](site), forks, every=False) > 2
+    assert kill_at_each(SCENES[name](site), forks, figures, every=False) > 2
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SCENES)
 def test_a_command_killed_on_either_side_of_any_call_leaves_old_or_new_rules(
-    site: Site, forks: Forks, name: str
+    site: Site, forks: Forks, figures: Figures, name: str
 ) -> None:
-    killed = kill_at_each(SCENES[name](site), forks, every=True)
-    print(f"{name}: killed {killed} times")
-    assert killed > 4
+    assert kill_at_each(SCENES[name](site), forks, figures, every=True) > 4
 
 
 @pytest.mark.parametrize("act", ["kill before", "kill after", "fail"])

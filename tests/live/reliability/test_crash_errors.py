@@ -15,11 +15,13 @@ from crash_calls import ERRNOS, Harm, number_of
 from crash_forks import Ended, Forks
 from crash_scenes import Scene, scenes
 from interface_state import State, await_state, state
+from reached import Figures
 from test_crash import LIKE_A_RELOAD, good_run
 from test_lifecycle_support import Site
 
 pytestmark = pytest.mark.usefixtures("no_leaks", "own_owners")
 SCENES = scenes()
+REFUSED = "calls of a command refused with an error"
 
 
 @pytest.fixture(scope="module")
@@ -67,28 +69,30 @@ def sampled(good: Ended, shift: int) -> Iterator[tuple[str, int, str]]:
 
 
 @pytest.mark.parametrize("name", [name for name in SCENES if name not in LIKE_A_RELOAD])
-def test_a_refused_call_is_told_in_a_line_that_is_true(site: Site, forks: Forks, name: str) -> None:
+def test_a_refused_call_is_told_in_a_line_that_is_true(
+    site: Site, forks: Forks, figures: Figures, name: str
+) -> None:
     scene = SCENES[name](site)
     good = good_run(scene, forks)
     for called, at, error in sampled(good, shift=list(SCENES).index(name)):
         refuse(scene, forks, called, at, error)
+        figures.add(REFUSED)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("name", SCENES)
 def test_any_call_refused_with_any_error_is_told_in_a_line_that_is_true(
-    site: Site, forks: Forks, name: str
+    site: Site, forks: Forks, figures: Figures, name: str
 ) -> None:
     scene = SCENES[name](site)
     good = good_run(scene, forks)
-    refused, wrong = 0, []
+    wrong = []
     for called, at in good.places():
         for error in ERRNOS.get(called, ()):
-            refused += 1
+            figures.add(REFUSED)
             try:
                 refuse(scene, forks, called, at, error)
             except AssertionError as failed:  # the whole matrix is told, not its first hole
                 wrong.append(str(failed))
                 scene.again()
-    print(f"{name}: {refused} calls refused")
     assert not wrong, "\n".join(wrong)

@@ -24,6 +24,7 @@ import pytest
 from crash_scenes import Halves, verdicts
 from interface_state import state
 from lab import End, Lab, inside
+from reached import Figures
 from test_lifecycle_support import TOGGLED, Site, dropping, keep_judges
 
 from xdpguard.generation import slots
@@ -31,6 +32,7 @@ from xdpguard.kernel import link
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 A, B, _, _ = TOGGLED
+LOST = "commands lost after a load to confirm, all taken back in time"
 
 LINGERING = """
 import os, signal, sys
@@ -192,14 +194,18 @@ def all_fall_back(runs: list[Run], seconds: int) -> None:
         assert run.site.status().problems == ()
 
 
-def test_a_command_lost_after_a_load_to_confirm_locks_nobody_out(runs: Callable[[int], list[Run]]) -> None:
-    all_fall_back(runs(9), seconds=3)
+def test_a_command_lost_after_a_load_to_confirm_locks_nobody_out(
+    runs: Callable[[int], list[Run]], figures: Figures
+) -> None:
+    made = runs(9)
+    all_fall_back(made, seconds=3)
+    figures.add(LOST, len(made))
 
 
 @pytest.mark.soak
 def test_fifty_commands_lost_after_a_load_to_confirm_lock_nobody_out(
-    runs: Callable[[int], list[Run]],
+    runs: Callable[[int], list[Run]], figures: Figures
 ) -> None:
     made = runs(50)
     all_fall_back(made, seconds=5)
-    print(f"{len(made)} of {len(made)} fell back; {sum(run.after for run in made)} test runs past a deadline")
+    figures.add(LOST, len(made))

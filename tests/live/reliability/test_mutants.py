@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from reached import Figures
 
 ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "tests" / "mutants"
@@ -115,7 +116,7 @@ def runs(
 
 @pytest.mark.parametrize("mutant", ALL, ids=[each.name for each in ALL])
 def test_a_known_defect_is_found_and_nothing_is_found_without_one(
-    runs: dict[str, Future[Ended]], mutant: Mutant
+    runs: dict[str, Future[Ended]], figures: Figures, mutant: Mutant
 ) -> None:
     ended = runs[mutant.name].result()
     if mutant.patch is None:
@@ -123,6 +124,7 @@ def test_a_known_defect_is_found_and_nothing_is_found_without_one(
     else:
         assert ended.code == 1, f"{mutant.name} lives\n{ended.output}"
         assert KILLED.search(ended.output), f"{mutant.name} died of something else\n{ended.output}"
+        figures.add("known defects put back, and found")
 
 
 def test_there_are_24_mutants_at_least() -> None:

@@ -18,6 +18,7 @@ import test_verdicts_support  # noqa: F401 - puts tests/ on the path
 import lab
 import pytest
 from drawn import Row, every_damage, part_of_damage, part_of_row, together, workers
+from reached import Figures
 from test_verdicts_support import HOOKS, Met
 
 from xdpguard.abi import reasons
@@ -37,21 +38,7 @@ SOAK = 10
 """How many times as many rule sets a soak run draws."""
 
 
-class Tally:
-    """A plugin of pytest that prints at the end how many pairs were compared."""
-
-    def __init__(self) -> None:
-        self.pairs = 0
-
-    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        terminalreporter.write_line(f"{self.pairs:,} pairs of a rule set and a frame held against the oracle")
-
-
-@pytest.fixture(scope="module")
-def tally(request: pytest.FixtureRequest) -> Tally:
-    made = Tally()
-    request.config.pluginmanager.register(made)
-    return made
+HELD = "pairs of a rule set and a frame held against the oracle"
 
 
 @pytest.fixture(scope="module")
@@ -71,11 +58,11 @@ def pool() -> Iterator[tuple[ProcessPoolExecutor, int]]:
 Pool = tuple[ProcessPoolExecutor, int]
 
 
-def compared(pool: Pool, namespace: str, row: Row, l3: bool, tally: Tally) -> Met:
+def compared(pool: Pool, namespace: str, row: Row, l3: bool, figures: Figures) -> Met:
     processes, parts = pool
     running = [processes.submit(part_of_row, namespace, row, l3, part, parts) for part in range(parts)]
     met = together(each.result() for each in running)
-    tally.pairs += met.pairs
+    figures.add(HELD, met.pairs)
     assert met.pairs == row.pairs
     assert met.deciders >= {"default"}
     return met
@@ -90,27 +77,27 @@ def meets_everything(met: Met) -> None:
 
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_the_programs_agree_with_the_oracle_about_drawn_pairs(
-    pool: Pool, namespace: str, row: Row, tally: Tally
+    pool: Pool, namespace: str, row: Row, figures: Figures
 ) -> None:
-    met = compared(pool, namespace, row, False, tally)
+    met = compared(pool, namespace, row, False, figures)
     if row.rules in (3, 10):
         meets_everything(met)
 
 
 @pytest.mark.parametrize("row", L3_ROWS, ids=[row.name for row in L3_ROWS])
 def test_the_programs_of_an_l3_device_agree_with_the_oracle_about_drawn_pairs(
-    pool: Pool, namespace: str, row: Row, tally: Tally
+    pool: Pool, namespace: str, row: Row, figures: Figures
 ) -> None:
-    compared(pool, namespace, row, True, tally)
+    compared(pool, namespace, row, True, figures)
 
 
 def test_the_programs_agree_with_the_oracle_about_every_cut_and_flipped_bit_of_the_corpus(
-    pool: Pool, namespace: str, tally: Tally
+    pool: Pool, namespace: str, figures: Figures
 ) -> None:
     processes, parts = pool
     running = [processes.submit(part_of_damage, namespace, part, parts) for part in range(parts)]
     met = together(each.result() for each in running)
-    tally.pairs += met.pairs
+    figures.add(HELD, met.pairs)
     assert met.pairs == len(HOOKS) * damage()
     assert met.deciders >= {"default", "essential", "ssh", "ssh-out"}
 
@@ -126,7 +113,7 @@ def test_all_of_these_together_are_a_million_pairs() -> None:
 @pytest.mark.soak
 @pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
 def test_the_programs_agree_with_the_oracle_about_ten_times_as_many_pairs(
-    pool: Pool, namespace: str, row: Row, tally: Tally
+    pool: Pool, namespace: str, row: Row, figures: Figures
 ) -> None:
     """Other rule sets than those of the test above: the name is a part of the seed."""
-    compared(pool, namespace, row._replace(name=f"soak, {row.name}", sets=row.sets * SOAK), False, tally)
+    compared(pool, namespace, row._replace(name=f"soak, {row.name}", sets=row.sets * SOAK), False, figures)

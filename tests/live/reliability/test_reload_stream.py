@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from reached import Figures
 from reload_stream import KINDS, PORT, SIZE, Seen, Stream, Times
 from test_lifecycle_support import Site
 
@@ -175,13 +176,13 @@ def reload_for(
 
 
 def test_reloads_under_a_hundred_thousand_frames_a_second_judge_lose_and_count_every_frame_right(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    print(reload_for(site, monkeypatch, ROUNDS, lambda _: True))
+    figures.say(reload_for(site, monkeypatch, ROUNDS, lambda _: True))
 
 
 @pytest.mark.soak
 def test_two_thousand_reloads_judge_lose_and_count_every_frame_right(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch, figures: Figures
 ) -> None:
-    print(reload_for(site, monkeypatch, ROUNDS, lambda loads: loads > 2000))
+    figures.say(reload_for(site, monkeypatch, ROUNDS, lambda loads: loads > 2000))
