@@ -43,7 +43,8 @@ class Ended:
             yield name, seen[name]
 
     def errors(self) -> list[str]:
-        return [line for line in self.err.splitlines() if "error: " in line]
+        said = (line for line in self.err.splitlines() if not line.startswith("warning: "))
+        return [line for line in said if "error: " in line]
 
 
 class Forks(forking.Forks):
