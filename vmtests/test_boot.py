@@ -16,6 +16,7 @@ from vmlab.errors import LabError, NotFetched
 from vmlab.kernels import Image
 from vmlab.machine import Result
 
+pytestmark = pytest.mark.whole_lab  # minutes, beside what must end within 20
 _WHEN = "ActiveEnterTimestampMonotonic"
 
 
