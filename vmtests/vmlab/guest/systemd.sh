@@ -34,6 +34,8 @@ mkdir -p "$root/var/lib/xdpguard" "$root/var/cache/xdpguard"
 mount --bind /run/lab/disk/records "$root/var/lib/xdpguard"
 mount "${share[@]},rw,cache=none" bytecode "$root/var/cache/xdpguard"
 mount -t tmpfs -o mode=1777 tmpfs "$root/tmp"
+mkdir -p "$root${lab_project:?}" # which may lie in /tmp
+mount --bind "/run/lab/host$lab_project" "$root$lab_project"
 mount -t tmpfs tmpfs "$root/var/log"
 mount -t tmpfs tmpfs "$root/etc/init.d" # services of the host
 mount --bind /usr/lib/modules "$root/usr/lib/modules"
