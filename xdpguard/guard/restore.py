@@ -18,7 +18,7 @@ from xdpguard.guard.model import Restored
 from xdpguard.guard.records import Record, Records, refused
 from xdpguard.guard.repair import repair
 from xdpguard.guard.stage import Request
-from xdpguard.guard.status import unprotected
+from xdpguard.guard.status import warn
 from xdpguard.kernel import link, netns, pins
 from xdpguard.kernel.discover import Found, examined
 
@@ -142,8 +142,7 @@ def _in_force(found: Found, say: Say) -> str:
     if current.word.active == slots.BUILTIN:
         return ""
     confirmed.note(found, current, say)
-    for problem in unprotected(found, current):
-        say(f"warning: {found.link.name}: {problem}")
+    warn(found, current, say)
     if current.word.deadline_ms:
         say(f"{found.link.name}: rules that wait for their confirmation are in force: left as they are")
         return "pending"

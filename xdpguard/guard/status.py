@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from xdpguard.errors import KernelError, NotLoadedError, PrivilegeError
@@ -151,7 +151,13 @@ def _helpers(current: MapSet) -> tuple[str, ...]:
     return tuple(carrying)
 
 
-def unprotected(found: Found, current: MapSet) -> Iterator[str]:
+def warn(found: Found, current: MapSet, say: Callable[[str], None]) -> None:
+    """Rules that are in force may have nobody who asks them."""
+    for problem in _unprotected(found, current):
+        say(f"warning: {found.link.name}: {problem}")
+
+
+def _unprotected(found: Found, current: MapSet) -> Iterator[str]:
     """Where packets are not judged by our programs, or not by them first, a line each."""
     name = found.link.name
     if found.foreign_xdp:
@@ -174,7 +180,7 @@ def unprotected(found: Found, current: MapSet) -> Iterator[str]:
 
 def _problems(found: Found, current: MapSet) -> Iterator[str]:
     """What is not as it was loaded, a line each."""
-    yield from unprotected(found, current)
+    yield from _unprotected(found, current)
     if found.split():
         yield "a replacement of programs was interrupted: load again"
     if pins.mounted() and found.place(current).epoch not in found.pinned:

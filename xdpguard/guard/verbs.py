@@ -10,7 +10,7 @@ from xdpguard.generation import slots
 from xdpguard.guard import attach, confirmed, targets
 from xdpguard.guard.chosen import chosen, restated
 from xdpguard.guard.repair import drop_left_over, repair, sweep
-from xdpguard.guard.status import unprotected
+from xdpguard.guard.status import warn
 from xdpguard.kernel import pins, processes
 from xdpguard.kernel.discover import Found
 from xdpguard.kernel.maps import MapSet, Word
@@ -122,7 +122,7 @@ def _confirm(found: Found, say: Say) -> Step:
     def tell() -> None:
         confirmed.note(found, current, say)
         say(f"{name}: generation {slots.serial(current, word.active)} is confirmed")
-        _warn(found, current, say)
+        warn(found, current, say)
 
     return keep
 
@@ -142,15 +142,9 @@ def _rollback(found: Found, say: Say) -> Step:
         confirmed.note(found, current, say)
         what = "no rules: everything passes" if word.previous == slots.BUILTIN else "the rules before"
         say(f"{name}: back to generation {slots.serial(current, word.previous)} ({what})")
-        _warn(found, current, say)
+        warn(found, current, say)
 
     return swap
-
-
-def _warn(found: Found, current: MapSet, say: Say) -> None:
-    """Rules that are in force may have nobody who asks them."""
-    for problem in unprotected(found, current):
-        say(f"warning: {found.link.name}: {problem}")
 
 
 def _unload(found: Found, say: Say) -> Step:
